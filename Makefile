@@ -1,0 +1,55 @@
+# The commands of this project: `make demo` and `make test` are the two to know; each makes what it needs.
+
+PYTHON ?= python3
+LICHEN_TOOLS ?= $(CURDIR)/.tools
+export LICHEN_TOOLS
+BIN := .venv/bin
+
+.PHONY: demo test check accept figures clean
+
+demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
+	@$(BIN)/lichen demo
+
+# Everything that can run here; what is absent is listed at the end. LICHEN_REQUIRE=all makes an absent part a failure.
+test: .venv/dev
+	-@sh tools/get_mosquitto.sh
+	-@sh tools/get_micropython.sh
+	-@sh tools/get_micropython.sh 32
+	$(BIN)/python -m pytest -m "not accept"
+
+# Lint, format, types, direction of imports.
+check: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	cd firmware_micropython && ../$(BIN)/ruff check . && ../$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The acceptance runs against the records in ../shared; writes build/figures.json.
+accept: .venv/dev
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m accept
+
+figures: accept
+	$(BIN)/python tools/figures_page.py
+
+clean:
+	rm -rf .venv .tools build
+
+$(LICHEN_TOOLS)/mosquitto/mosquitto:
+	@sh tools/get_mosquitto.sh
+
+$(LICHEN_TOOLS)/micropython/micropython:
+	@sh tools/get_micropython.sh
+
+.venv/base: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lichen needs Python 3.11 or newer: install the package python3" >&2; exit 1; }
+	@echo "making an environment in .venv from requirements.lock"
+	@$(PYTHON) -m venv .venv || { echo "install the package python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/base requirements-dev.lock
+	@echo "adding the tools for tests from requirements-dev.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

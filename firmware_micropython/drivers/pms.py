@@ -1,0 +1,94 @@
+"""Plantower PMS5003 on a UART, 9600 8N1: a pure parser of its bytes, and the sensor read in passive mode."""
+
+import struct
+
+# Values of a frame in wire order: three masses CF=1, the same atmospheric (ug/m3), six counts (per 0.1 L).
+NAMES = (
+    "pm1_cf1", "pm25_cf1", "pm10_cf1", "pm1_atm", "pm25_atm", "pm10_atm", "n03", "n05", "n10", "n25", "n50", "n100",
+)  # fmt: skip
+PASSIVE = b"\x42\x4d\xe1\x00\x00\x01\x70"
+READ = b"\x42\x4d\xe2\x00\x00\x01\x71"
+_HEAD = b"\x42\x4d"
+_DATA = 28  # length field of a data frame
+_REPLY = 4  # of a command's reply, 8 bytes long; peers that do not know it report false checksum errors
+
+
+class Parser:
+    """Bytes in, frames out: data as a tuple of 12 integers, a command's reply as bytes (command, data)."""
+
+    def __init__(self):
+        self._buf = b""
+        self.bad = 0  # candidates whose checksum failed
+
+    def reset(self):
+        """Forgets a frame begun."""
+        self._buf = b""
+
+    def feed(self, data):
+        """Takes one byte (int) or many; returns the frames completed. On a failure it moves on by one byte only."""
+        buf = self._buf + (bytes((data,)) if isinstance(data, int) else data)
+        frames = []
+        while True:
+            start = buf.find(_HEAD)
+            if start < 0:
+                buf = buf[-1:] if buf[-1:] == b"\x42" else b""
+                break
+            if start:
+                buf = buf[start:]
+            if len(buf) < 4:
+                break
+            length = buf[2] << 8 | buf[3]
+            if length != _DATA and length != _REPLY:
+                buf = buf[1:]
+                continue
+            if len(buf) < length + 4:
+                break
+            if sum(buf[: length + 2]) == buf[length + 2] << 8 | buf[length + 3]:
+                frames.append(struct.unpack(">12H", buf[4:28]) if length == _DATA else buf[4:6])
+                buf = buf[length + 4 :]
+            else:
+                self.bad += 1
+                buf = buf[1:]
+        self._buf = buf
+        return frames
+
+
+class Pms:
+    """One PMS5003, asked for a frame per sample. The UART must not block (timeout 0, the default)."""
+
+    PREFIX = "pm"
+    TYPE = "PMS5003"
+    TIMEOUT_MS = 800
+
+    def __init__(self, uart, channels):
+        """`channels`: which of NAMES go out."""
+        self._uart = uart
+        self._pick = [NAMES.index(name) for name in channels]
+        self._parser = Parser()
+        # mass on the wire in 0.1 ug/m3, counts as they are
+        self.channels = [(name, 10, "ug/m3") if name[0] == "p" else (name, 1, "1/dl") for name in channels]
+
+    def start(self):
+        """Puts the sensor into passive mode; it starts in active mode whenever it gets power."""
+        self._uart.write(PASSIVE)
+
+    def trigger(self):
+        """Asks for a frame; whatever came unasked is dropped."""
+        self._uart.read()
+        self._parser.reset()
+        self._uart.write(READ)
+
+    def poll(self):
+        """The values, None while they are not here, False for a sample that failed."""
+        data = self._uart.read()
+        if not data:
+            return None
+        bad = self._parser.bad
+        for frame in self._parser.feed(data):
+            if len(frame) == 12:
+                return [frame[i] for i in self._pick]
+        return False if self._parser.bad != bad else None
+
+    def give_up(self):
+        """No answer in time: perhaps it lost power and is back in active mode."""
+        self.start()

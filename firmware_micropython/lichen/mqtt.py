@@ -1,0 +1,137 @@
+"""MQTT 3.1.1 without I/O: packets as bytes, and a decoder from bytes to events. QoS 0 and 1 only."""
+
+PINGREQ = b"\xc0\x00"
+DISCONNECT = b"\xe0\x00"
+MAX_INBOUND = 4096
+
+
+class MqttError(Exception):
+    """The connection is of no use any more."""
+
+
+class ProtocolError(MqttError):
+    """The peer sent what the standard forbids."""
+
+
+class TooLarge(MqttError):
+    """The peer sent more than this kit will hold."""
+
+
+class Refused(MqttError):
+    """The broker refused the connection; args[0] is its code."""
+
+
+def _string(text):
+    data = text if isinstance(text, (bytes, bytearray)) else text.encode()
+    return bytes((len(data) >> 8, len(data) & 255)) + data
+
+
+def _packet(kind, *parts, follows=0):
+    n = sum([len(p) for p in parts]) + follows
+    out = bytearray((kind,))
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    for part in parts:
+        out += part
+    return out
+
+
+def _u16(n):
+    return bytes((n >> 8, n & 255))
+
+
+def connect(client_id, user, password, keepalive_s, will_topic, will):
+    """CONNECT with a persistent session and a retained will of QoS 1."""
+    flags = 0x04 | 0x08 | 0x20 | (0x80 if user else 0) | (0x40 if user and password else 0)
+    parts = [_string("MQTT"), bytes((4, flags)), _u16(keepalive_s)]
+    parts += [_string(client_id), _string(will_topic), _string(will)]
+    if user:
+        parts.append(_string(user))
+        if password:
+            parts.append(_string(password))
+    return _packet(0x10, *parts)
+
+
+def publish(topic, size, qos=0, pid=0, retain=False):
+    """PUBLISH up to its payload of that size, which follows as it is; `pid` counts with QoS 1."""
+    return _packet(0x30 | qos << 1 | retain, _string(topic), _u16(pid) if qos else b"", follows=size)
+
+
+def puback(pid):
+    """PUBACK."""
+    return _packet(0x40, _u16(pid))
+
+
+def subscribe(pid, topics):
+    """SUBSCRIBE to (topic, QoS) pairs."""
+    return _packet(0x82, _u16(pid), *[_string(t) + bytes((q,)) for t, q in topics])
+
+
+class Decoder:
+    """feed() bytes as they come, in any pieces; events are tuples that start with their name."""
+
+    def __init__(self, limit=MAX_INBOUND):
+        self._limit = limit
+        self._buf = b""
+
+    def feed(self, data):
+        """The events completed by these bytes. MqttError: give up the connection."""
+        buf = self._buf + data
+        events = []
+        while True:
+            head, n = self._length(buf)
+            if not head or len(buf) < head + n:
+                break
+            events.append(_event(buf[0], buf[head : head + n]))
+            buf = buf[head + n :]
+        self._buf = buf
+        return events
+
+    def _length(self, buf):
+        """(header length, remaining length); header length 0 while it is incomplete."""
+        n = shift = 0
+        for i in range(1, min(len(buf), 5)):
+            n |= (buf[i] & 127) << shift
+            shift += 7
+            if buf[i] < 128:
+                if n > self._limit:
+                    raise TooLarge(n)
+                return i + 1, n
+        if len(buf) >= 5:
+            raise ProtocolError("length")
+        return 0, 0
+
+
+def _event(head, body):
+    kind = head & 0xF0
+    if kind == 0x30:
+        return _publish_event(head, body)
+    if head & 0x0F:
+        raise ProtocolError("flags")
+    if kind == 0x40 and len(body) == 2:
+        return "puback", body[0] << 8 | body[1]
+    if kind == 0x90 and len(body) >= 3:
+        return "suback", body[0] << 8 | body[1], bytes(body[2:])
+    if kind == 0x20 and len(body) == 2:
+        return "connack", body[0] & 1, body[1]
+    if kind == 0xD0 and not body:
+        return ("pingresp",)
+    raise ProtocolError("packet %02x, %d bytes" % (head, len(body)))
+
+
+def _publish_event(head, body):
+    qos = head >> 1 & 3
+    n = 2 + (body[0] << 8 | body[1]) if len(body) >= 2 else 2
+    end = n + (2 if qos else 0)
+    if qos > 1 or len(body) < end:
+        raise ProtocolError("publish")
+    pid = body[n] << 8 | body[n + 1] if qos else 0
+    if qos and not pid:
+        raise ProtocolError("packet id 0")
+    try:
+        topic = bytes(body[2:n]).decode()
+    except UnicodeError:
+        raise ProtocolError("topic") from None
+    return "publish", topic, bytes(body[end:]), qos, pid

@@ -1,0 +1,85 @@
+"""The MQTT core on a socket: opening, sending one packet at a time, receiving, keeping alive."""
+
+import asyncio
+import time
+
+from lichen import mqtt
+
+KEEPALIVE_S = 60
+OPEN_MS = 20_000
+CONNACK_MS = 10_000
+PING_MS = 30_000  # of silence in either direction
+PINGRESP_MS = 20_000
+CHECK_MS = 10_000
+SMALL = 512
+
+
+class Link:
+    """One TCP connection to a broker. Every failure is an OSError or an MqttError."""
+
+    def __init__(self):
+        self._decoder = mqtt.Decoder()
+        self._stream = None
+        self._lock = asyncio.Lock()
+        self._pid = 0
+        self.connected = False  # set by the owner when CONNACK has come
+        self._since = self._rx = self._tx = time.ticks_ms()
+        self._pinged = None
+
+    async def open(self, host, port, hello):
+        """Connects and sends CONNECT. A host by name is resolved by a call that blocks: give boards an address."""
+        try:
+            self._stream, _ = await asyncio.wait_for_ms(asyncio.open_connection(host, port), OPEN_MS)
+        except asyncio.TimeoutError:
+            raise OSError(110) from None
+        self._since = self._rx = time.ticks_ms()
+        await self.send(hello)
+
+    def next_pid(self):
+        """A packet id not used lately."""
+        self._pid = self._pid % 65535 + 1
+        return self._pid
+
+    async def send(self, packet, payload=None):
+        """Hands a packet to the socket, waiting while its buffer is full. A large payload goes apart, uncopied; a small
+        one would wait for the acknowledgement of the first part (Nagle, 40 ms).
+        """
+        if payload and len(payload) <= SMALL:
+            packet += payload
+            payload = None
+        async with self._lock:
+            self._stream.write(packet)
+            if payload:
+                self._stream.write(payload)
+            await self._stream.drain()
+        self._tx = time.ticks_ms()
+
+    async def receive(self):
+        """The next events, at least one byte's worth."""
+        data = await self._stream.read(1024)
+        if not data:
+            raise OSError(104)
+        self._rx = time.ticks_ms()
+        self._pinged = None
+        return self._decoder.feed(data)
+
+    async def keep_alive(self):
+        """Pings when it is quiet; raises when the broker does not answer."""
+        while True:
+            await asyncio.sleep_ms(CHECK_MS)
+            now = time.ticks_ms()
+            if not self.connected:
+                if time.ticks_diff(now, self._since) >= CONNACK_MS:
+                    raise OSError(110)
+            elif self._pinged is not None:
+                if time.ticks_diff(now, self._pinged) >= PINGRESP_MS:
+                    raise OSError(110)
+            elif max(time.ticks_diff(now, self._rx), time.ticks_diff(now, self._tx)) >= PING_MS:
+                self._pinged = now
+                await self.send(mqtt.PINGREQ)
+
+    def close(self):
+        """Closes the socket without a word."""
+        if self._stream:
+            self._stream.close()
+            self._stream = None

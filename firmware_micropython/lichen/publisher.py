@@ -1,0 +1,179 @@
+"""Sends the ring's rows to the broker and frees them on receipts. The one broad boundary: it cannot end the node."""
+
+import asyncio
+import random
+
+from lichen import mqtt, wire
+from lichen.mqtt_io import KEEPALIVE_S, Link
+from lichen.window import Window
+
+INFLIGHT = 4  # PUBLISH packets without PUBACK
+SETTLE_MS = 1500  # receipts for what is stored already come first
+BACKOFF_S = 60
+MESSAGE_BYTES = 8192  # about 90 rows of two PMS and an SHT31; the wire allows 16384
+
+
+class Publisher:
+    """`config`: kit, host, port, user, password, base, receipts. `about`: payload of the birth certificate."""
+
+    def __init__(self, config, ring, clock, about):
+        self._config = config
+        self._ring = ring
+        self._clock = clock
+        self._about = about
+        self._topic = config["base"] + "/" + config["kit"] + "/"
+        self._time_topic = config["base"] + "/gateway/time"
+        self._receipts = config.get("receipts", True)  # without them (lossy) a PUBACK frees
+        self.window = Window(ring, ring.boot)
+        self._buf = bytearray(MESSAGE_BYTES)  # once, while the heap is in one piece
+        self._wake = asyncio.Event()
+        self._closing = False
+        self.connects = 0
+        self.errors = 0
+        self.ignored = 0  # messages that were none of ours
+        self.last_error = None
+        self.on_error = None  # called with each exception; the host prints those that are not the network's
+
+    def wake(self):
+        """There may be something to send."""
+        self._wake.set()
+
+    def close(self):
+        """Says goodbye and ends run()."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self):
+        """Connects again and again until close()."""
+        delay = 1
+        while not self._closing:
+            connects = self.connects
+            try:
+                await self._session()
+            except Exception as e:  # noqa: BLE001  whatever it is, sampling goes on and so does trying
+                self.errors += 1
+                self.last_error = repr(e)
+                if self.on_error:
+                    self.on_error(e)
+            delay = 1 if self.connects != connects else min(BACKOFF_S, delay * 2)
+            if not self._closing:
+                await asyncio.sleep_ms(500 * delay + random.getrandbits(16) * 500 * delay // 65536)
+
+    async def _session(self):
+        c = self._config
+        self._link = Link()
+        self._inflight = {}  # packet id -> (boot, first, last), or None for what is no batch
+        self._down = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._failure = None
+        hello = mqtt.connect(c["kit"], c.get("user"), c.get("password"), KEEPALIVE_S, self._topic + "status", wire.WILL)
+        tasks = []
+        try:
+            await self._link.open(c["host"], c["port"], hello)
+            for part in (self._receive, self._send, self._link.keep_alive):
+                tasks.append(asyncio.create_task(self._guard(part)))
+            await self._down.wait()
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._link.close()
+        if self._failure:
+            raise self._failure
+
+    async def _guard(self, part):
+        try:
+            await part()
+        except Exception as e:  # noqa: BLE001  told to run()
+            self._failure = e
+        self._down.set()
+
+    # sending
+
+    async def _publish(self, name, payload, retain=False, what=None):
+        pid = self._link.next_pid()
+        self._inflight[pid] = what
+        await self._link.send(mqtt.publish(self._topic + name, len(payload), 1, pid, retain), payload)
+
+    async def _send(self):
+        await self._ready.wait()
+        await self._publish("about", self._about, True)
+        await self._publish("status", wire.status(self._ring.boot), True)
+        self.window.restart()
+        await asyncio.sleep_ms(SETTLE_MS)
+        while not self._closing:
+            self._wake.clear()
+            while len(self._inflight) < INFLIGHT and not self._closing:
+                item = self.window.next()
+                if not item:
+                    break
+                await self._send_rows(*item)
+            await self._wake.wait()
+        await self._publish("status", wire.WILL, True)
+        while self._inflight:
+            self._wake.clear()
+            await self._wake.wait()
+        await self._link.send(mqtt.DISCONNECT)
+
+    async def _send_rows(self, live, boot, seq, count, first):
+        ring = self._ring
+        rows = ring.read(boot, seq, count)
+        payload, n, last = wire.batch(self._buf, boot, first, ring.columns(boot), rows)
+        rows.close()
+        if not n:  # none readable: passed over
+            last = min(ring.last(boot), seq + count - 1)
+        self.window.sent(boot, last)
+        if n:
+            await self._publish("obs" if live else "backlog", payload, False, (boot, seq, last))
+
+    # receiving
+
+    async def _receive(self):
+        while True:
+            for event in await self._link.receive():
+                await self._handle(event)
+
+    async def _handle(self, event):
+        kind = event[0]
+        if kind == "publish":
+            _, topic, payload, qos, pid = event
+            self._message(topic, payload)
+            if qos:
+                await self._link.send(mqtt.puback(pid))
+        elif kind == "puback":
+            self._acknowledged(event[1])
+        elif kind == "connack":
+            if event[2]:
+                raise mqtt.Refused(event[2])
+            self._link.connected = True
+            self.connects += 1
+            topics = ((self._topic + "cmd", 1), (self._topic + "stored", 1), (self._time_topic, 0))
+            await self._link.send(mqtt.subscribe(self._link.next_pid(), topics))
+        elif kind == "suback":
+            if 0x80 in event[2]:  # an access list without this topic: the readings go all the same
+                self.last_error = "subscription refused"
+            self._ready.set()
+
+    def _acknowledged(self, pid):
+        what = self._inflight.pop(pid, None)
+        if what and not self._receipts:
+            boot, _, last = what
+            waiting = [w[1] for w in self._inflight.values() if w and w[0] == boot]
+            self.window.receipt(boot, min(waiting) - 1 if waiting else last)
+        self._wake.set()
+
+    def _message(self, topic, payload):
+        if topic == self._topic + "stored":
+            receipt = wire.receipt(payload)
+            if not receipt or not self.window.receipt(*receipt):
+                self.ignored += 1
+        elif topic == self._time_topic:
+            now = wire.gateway_time(payload)
+            if not now:
+                self.ignored += 1
+                return
+            if now[2]:
+                self._clock.set(now[0], now[1])
+            self.window.tick()
+        else:
+            self.ignored += 1  # commands come with a later version
+        self._wake.set()

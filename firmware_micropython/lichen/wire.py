@@ -1,0 +1,80 @@
+"""Messages of wire version 1 as bytes, by hand: integers and null only, keys in a fixed order, little garbage."""
+
+import json
+
+MAX_ROWS = 256
+WILL = b'{"v":1,"up":0}'
+
+
+def status(boot):
+    """Retained while the kit is connected; the will says up 0."""
+    return b'{"v":1,"up":1,"boot":%d}' % boot
+
+
+def _row(row):
+    return b"[" + b",".join([b"null" if v is None else b"%d" % v for v in row]) + b"]"
+
+
+def batch(buf, boot, first, columns, rows):
+    """Writes a message into buf: (it as a view, rows that went in, seq of the last). Rows that do not fit are left."""
+    head = b'{"v":1,"boot":%d,"first":%d,"cols":["%s"],"rows":[' % (boot, first, '","'.join(columns).encode())
+    at = len(head)
+    buf[:at] = head
+    n = last = 0
+    for row in rows:
+        text = _row(row)
+        end = at + len(text) + (1 if n else 0)
+        if end + 2 > len(buf) or n == MAX_ROWS:
+            break
+        if n:
+            buf[at] = 0x2C
+        buf[end - len(text) : end] = text
+        at = end
+        n += 1
+        last = row[0]
+    buf[at : at + 2] = b"]}"
+    return memoryview(buf)[: at + 2], n, last
+
+
+def _text(value):
+    return b"null" if value is None else json.dumps(value).encode()
+
+
+def about(kit, board, version, digest, sensors, columns, config_rev, boots):
+    """Birth certificate, never a place. `sensors`: (type, serial, batch, channels); `columns`: (name, unit, scale)."""
+    out = b'{"v":1,"kit":%s,"board":%s,"fw":{"version":%s,"hash":%s},"sensors":[' % (
+        _text(kit), _text(board), _text(version), _text(digest))  # fmt: skip
+    out += b",".join(
+        [b'{"type":%s,"serial":%s,"batch":%s,"channels":%s}' % tuple([_text(v) for v in s]) for s in sensors]
+    )
+    out += b'],"cols":['
+    out += b",".join([b'{"name":%s,"unit":%s,"per_unit":%d}' % (_text(n), _text(u), p) for n, u, p in columns])
+    return out + b'],"config_rev":%d,"boots":%d}' % (config_rev, boots)
+
+
+def _object(payload):
+    try:
+        data = json.loads(payload)
+    except ValueError:  # UnicodeError included
+        return None
+    return data if isinstance(data, dict) and type(data.get("v")) is int and data["v"] == 1 else None
+
+
+def _count(value, limit):
+    return type(value) is int and 0 <= value < limit
+
+
+def receipt(payload):
+    """(boot, seq) of a `stored` message, or None if it is none."""
+    data = _object(payload)
+    if data and _count(data.get("boot"), 1 << 32) and _count(data.get("seq"), 1 << 63):
+        return data["boot"], data["seq"]
+    return None
+
+
+def gateway_time(payload):
+    """(epoch, ms, sync) of a `gateway/time` message, or None if it is none."""
+    data = _object(payload)
+    if data and _count(data.get("t"), 1 << 34) and _count(data.get("ms"), 1000) and _count(data.get("sync"), 2):
+        return data["t"], data["ms"], data["sync"]
+    return None

@@ -1,0 +1,137 @@
+"""The typed records that the store, the derive steps, every sink, export and page share. No I/O."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.flags import Flag, Reason, reason_names
+
+__all__ = [
+    "HOUR_MS",
+    "HOUR_S",
+    "AirHour",
+    "Flag",
+    "Floats",
+    "HourRecord",
+    "IndexRecord",
+    "Ints",
+    "Readings",
+    "Reason",
+    "SubIndex",
+    "TimeSource",
+    "reason_names",
+]
+
+HOUR_S: Final = 3600
+HOUR_MS: Final = 3_600_000
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class TimeSource(IntEnum):
+    """Where the time of a reading comes from."""
+
+    KIT = 0
+    ANCHOR = 1
+    RECEIPT = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Readings:
+    """Raw readings of one kit in canonical units, sorted by (time, boot, seq); all arrays have the same length n.
+
+    `columns` maps each wire column but `seq` (channels, counters, `up`, `t`, `q`, `dt`) to float64 [n], canonical
+    units, NaN where the kit sent null or no such column. `rev` is the revision under which a reading was last placed.
+    """
+
+    kit: str
+    time_ms: Ints
+    boot: Ints
+    seq: Ints
+    time_source: Ints
+    time_error_s: Ints
+    rev: Ints
+    columns: dict[str, Floats]
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AirHour:
+    """Calibrated values of one kit in one UTC hour, a row a reading, sorted as the readings are.
+
+    `values` maps a derived quantity to float64 [n], NaN where there is none; `lo` and `hi` hold its 90 % interval and
+    are absent where the calibration has none. `rev` [n] is the revision of each row; all zero before it is stored.
+    """
+
+    kit: str
+    site: str
+    hour: int
+    time_ms: Ints
+    values: dict[str, Floats]
+    lo: dict[str, Floats]
+    hi: dict[str, Floats]
+    qc: Ints
+    reasons: Ints
+    cal: str
+    rev: Ints
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+
+class HourRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Means of one kit over one UTC hour; `hour` is hours since 1970 of its start.
+
+    `values` holds the mean of every raw channel and of every calibrated quantity; a quantity without a valid hour is
+    absent. `valid_pct` is the share of the hour covered by good rows, per calibrated quantity and per raw channel
+    [0-100]. `cal` names the corrections used.
+    """
+
+    kit: str
+    site: str
+    hour: int
+    values: dict[str, float]
+    valid_pct: dict[str, float]
+    qc: int
+    reasons: int
+    cal: str
+    rev: int = 0
+
+
+class SubIndex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One pollutant's part in an index: the concentration used, its sub-index, and the 24 h mean beside it.
+
+    Concentrations are in the scheme's unit for the pollutant; `None` where there is not enough data.
+    """
+
+    concentration: float | None = None
+    index: int | None = None
+    valid_pct: float = 0.0
+    mean_24h: float | None = None
+    index_24h: int | None = None
+    valid_24h_pct: float = 0.0
+
+
+class IndexRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An index of one site by one scheme, labelled by the start of the last hour it includes.
+
+    `value`, `category` and `pollutant` are `None` where there is not enough data. `table` names the version of the
+    breakpoint table. From a kit it is an equivalent, never an official value.
+    """
+
+    site: str
+    scheme: str
+    hour: int
+    value: int | None
+    category: str | None
+    pollutant: str | None
+    table: str
+    subs: dict[str, SubIndex]
+    rev: int = 0

@@ -1,0 +1,158 @@
+"""The configuration file: one TOML file, every key with its meaning and default, unknown keys refused."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from gateway.errors import SettingsError
+
+
+def _doc(text: str) -> Meta:
+    return Meta(description=text)
+
+
+class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[broker]`: where the kits' messages come from."""
+
+    host: Annotated[str, _doc("name or address of the MQTT broker")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=1, le=65535, description="its port")] = 1883
+    username: Annotated[str, _doc("the gateway's user at the broker")] = "gateway"
+    password_file: Annotated[str | None, _doc("file that holds the password; relative to this file")] = None
+    client_id: Annotated[str, _doc("name of the persistent session; one gateway each")] = "lichen-gateway"
+    base: Annotated[str, _doc("first part of every topic")] = "lichen/v1"
+    receive_maximum: Annotated[
+        int, Meta(ge=1, le=65535, description="messages the broker may send ahead of acknowledgement")
+    ] = 1000
+    session_expiry_s: Annotated[
+        int, Meta(ge=0, le=0xFFFFFFFE, description="how long the broker keeps messages while the gateway is away [s]")
+    ] = 30 * 86_400
+
+
+class Clock(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[clock]`: how far the gateway believes its own clock."""
+
+    trusted: Annotated[
+        bool | Literal["auto"],
+        _doc('true, false (every replay of old or invented time), or "auto": trusted while the system says it is set'),
+    ] = "auto"
+
+
+class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[store]`: where readings are kept."""
+
+    dir: Annotated[str, _doc("folder of the store; relative to this file")] = "store"
+    commit_s: Annotated[
+        float, Meta(gt=0, le=10, description="longest time messages are gathered for one commit [s]")
+    ] = 0.2
+
+
+class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[derive]`: what is computed from the readings."""
+
+    correction: Annotated[str, _doc("id of the PM2.5 correction for kits without a calibration of their own")] = (
+        "barkjohn2021"
+    )
+    schemes: Annotated[tuple[str, ...], _doc("air-quality index schemes, the first one is shown first")] = (
+        "us-2024",
+        "tw-2025",
+    )
+
+
+class Influx(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[influx]`: an InfluxDB 2.x that receives everything; leave the section out where there is none."""
+
+    url: Annotated[str, _doc("address of the server, such as http://127.0.0.1:8086")]
+    org: Annotated[str, _doc("organisation")]
+    bucket: Annotated[str, _doc("bucket")]
+    token_file: Annotated[str, _doc("file that holds a token with write access; relative to this file")]
+    timeout_s: Annotated[float, Meta(gt=0, description="longest time for one write [s]")] = 30.0
+    batch_lines: Annotated[int, Meta(ge=1, le=50_000, description="lines a request, about")] = 5000
+
+
+class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[web]`: the page."""
+
+    enabled: Annotated[bool, _doc("whether there is a page")] = True
+    host: Annotated[str, _doc("address to listen on; 0.0.0.0 opens it to the network")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="port; 0 takes a free one")] = 8080
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    broker: Broker = Broker()
+    clock: Clock = Clock()
+    store: Store = Store()
+    derive: Derive = Derive()
+    influx: Influx | None = None
+    web: Web = Web()
+    path: Path = Path()
+
+    def beside(self, name: str) -> Path:
+        """Return a path of the file, which is relative to the folder the file lies in."""
+        return self.path.parent / name
+
+    @property
+    def store_dir(self) -> Path:
+        """Folder of the store."""
+        return self.beside(self.store.dir)
+
+
+SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
+    "broker": Broker, "clock": Clock, "store": Store, "derive": Derive, "influx": Influx, "web": Web,
+}  # fmt: skip
+
+
+def load(path: Path) -> Settings:
+    """Read the configuration file.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, is not TOML, or has an unknown key or a wrong value.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, f"cannot be read ({error})") from error
+    _check_names(path, table)
+    try:
+        return msgspec.structs.replace(msgspec.convert(table, Settings), path=path.resolve())
+    except msgspec.ValidationError as error:
+        raise SettingsError(path, str(error).replace("$.", "")) from error
+
+
+def _check_names(path: Path, table: dict[str, Any]) -> None:
+    for section, keys in table.items():
+        if section not in SECTIONS:
+            raise SettingsError(path, f"unknown section [{section}]{_nearest(section, list(SECTIONS))}")
+        known = [field.name for field in msgspec.structs.fields(SECTIONS[section])]
+        for key in keys if isinstance(keys, dict) else ():
+            if key not in known:
+                raise SettingsError(path, f"unknown key {key} in [{section}]{_nearest(key, known)}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; known are {', '.join(known)}"
+
+
+def read_secret(path: Path) -> str:
+    """Return the content of a secret's file without white space around it.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read or is empty.
+    """
+    try:
+        secret = path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(path, f"cannot be read ({error})") from error
+    if not secret:
+        raise SettingsError(path, "is empty; it must hold the secret alone")
+    return secret

@@ -1,0 +1,108 @@
+"""Kits that run the real firmware as MicroPython processes, one for each stretch with power."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway.errors import PartFailedError
+from gateway.programs import MICROPYTHON, find, firmware_dir
+from gateway.simulate.recording import Recording, Span
+
+_HEAP: Final = "heapsize=4m"
+_FLASH_BYTES: Final = 4 << 20
+_MASS_CHANNELS: Final = ["pm25_cf1", "pm25_atm"]
+_STOP_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class KitPlan:
+    """One simulated kit: who it is, what it senses, where it connects, where its flash and ledger lie."""
+
+    name: str
+    folder: Path
+    recording: Recording
+    ledger: Path | None
+    host: str
+    port: int
+    base: str
+    user: str
+    password: str
+
+
+class SimulatedKit:
+    """Runs one kit through its stretches with power; `run` blocks, `stop` may be called from another thread."""
+
+    def __init__(self, plan: KitPlan, on_progress: Callable[[dict[str, Any]], None]) -> None:
+        self.plan = plan
+        self._on_progress = on_progress
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = threading.Event()
+        plan.folder.mkdir(parents=True, exist_ok=True)
+        self._signal = plan.folder / f"{plan.name}.signal.csv"
+        plan.recording.write_signal(self._signal)
+
+    def run_simulated(self, spans: list[Span], speed: int, *, offline: bool = False) -> None:
+        """Live through the spans in simulated time; at the end of the last one wait for every receipt."""
+        for number, span in enumerate(spans):
+            last = number == len(spans) - 1
+            config = self._config(
+                end=span.end_s, at_end="drain" if last and not offline else "off", rtc=True, offline=offline
+            )
+            self._run(config, {"SPEED": str(speed), "EPOCH": str(span.start_s)}, "host/discrete")
+            if self._stopped.is_set():
+                return
+
+    def run_live(self) -> None:
+        """Live in real time until stopped."""
+        self._run(self._config(end=None, at_end=None, rtc=True, offline=False), {})
+
+    def stop(self) -> None:
+        """End the process, as if its power was cut."""
+        self._stopped.set()
+        if self._process and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait(_STOP_TIMEOUT_S)
+
+    def _config(self, **more: Any) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "kit": plan.name, "board": "host", "base": plan.base, "receipts": True,
+            "host": plan.host, "port": plan.port, "user": plan.user, "password": plan.password,
+            "flash": str(plan.folder / f"{plan.name}.flash"), "flash_bytes": _FLASH_BYTES, "signal": str(self._signal),
+            "ledger": str(plan.ledger) if plan.ledger else None, "floor": plan.recording.end_s[0] - 86_400,
+            "pm_channels": [*_MASS_CHANNELS, "n03"] if plan.recording.has_counts else _MASS_CHANNELS, **more,
+        }  # fmt: skip
+
+    def _run(self, config: dict[str, Any], environment: dict[str, str], *first_folders: str) -> None:
+        firmware = firmware_dir()
+        # Holds a password: readable by its owner alone, and not on the command line.
+        path = self.plan.folder / f"{self.plan.name}.json"
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+            json.dump(config, out)
+        folders = [*(str(firmware / f) for f in (*first_folders, "host", ".")), ".frozen"]
+        with subprocess.Popen(
+            [find(MICROPYTHON), "-X", _HEAP, str(firmware / "host" / "run.py"), str(path)],
+            env={**os.environ, **environment, "MICROPYPATH": ":".join(folders)},
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+        ) as process:  # fmt: skip
+            self._process = process
+            said = self._follow(process)
+        if process.returncode and not self._stopped.is_set():
+            raise PartFailedError(
+                f"kit {self.plan.name} ended with status {process.returncode}: {said or 'no message'}"
+            )
+
+    def _follow(self, process: subprocess.Popen[str]) -> str:
+        """Report progress lines; return the last of the others, which tell what went wrong."""
+        said: list[str] = []
+        for line in process.stdout or ():
+            if line.startswith("{"):
+                self._on_progress(json.loads(line))
+            else:
+                said = [*said[-8:], line.rstrip()]
+        return " | ".join(said)

@@ -1,0 +1,153 @@
+"""The InfluxDB sink as a process of its own, since the interpreter lock would make it share one core with intake.
+
+The service holds the write end of the child's standard input: when it ends, however it ends, the child reads the end of
+the file and ends too. This module does not import influxdb-client before `main` runs.
+"""
+
+import logging
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gateway import settings as configuration
+from gateway.errors import LichenError
+
+log = logging.getLogger(__name__)
+
+_GRACE_S: Final = 4.0
+"""How long a request may still take after the order to stop; the next process sends again what is not confirmed."""
+_STOP_S: Final = _GRACE_S + 1.0
+_FIRST_DELAY_S: Final = 1.0
+_LONGEST_DELAY_S: Final = 60.0
+_STEADY_S: Final = 60.0
+"""A process that lived this long was well: the next restart is quick again."""
+
+
+class SinkProcess:
+    """The service's side: starts the sink's process, starts it again when it dies, stops it. For one thread."""
+
+    def __init__(self, config: Path) -> None:
+        self.restarts = 0
+        self.last_exit: int | None = None
+        self._command = [sys.executable, "-m", "gateway.sinks.process", str(config)]
+        self._child: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
+        self._due_s = 0.0
+        self._failures = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The running process, if there is one."""
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Start the process."""
+        # A group of its own: Ctrl-C in a terminal reaches the service alone, which then stops the sink in its turn.
+        self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, process_group=0)
+        self._started_s = time.monotonic()
+
+    def poll(self) -> bool:
+        """Return whether it runs; call it every second or so, it starts again what has died, with growing delays."""
+        now_s = time.monotonic()
+        if self._child is not None:
+            if (code := self._child.poll()) is None:
+                return True
+            self._buried(code)
+            self._failures = 1 if now_s - self._started_s > _STEADY_S else self._failures + 1
+            delay_s = min(_FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_DELAY_S)
+            self._due_s = now_s + delay_s * random.uniform(0.5, 1.0)  # noqa: S311
+            log.warning("the InfluxDB sink ended with %d; it is started again in %.0f s", code, self._due_s - now_s)
+        elif now_s >= self._due_s:
+            self.start()
+            self.restarts += 1
+            return True
+        return False
+
+    def stop(self) -> None:
+        """End the process, within about 6 s."""
+        if self._child is None:
+            return
+        child = self._child
+        child.terminate()
+        try:
+            code = child.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            code = child.wait()
+        self._buried(code)
+
+    def _buried(self, code: int) -> None:
+        if self._child and self._child.stdin:
+            self._child.stdin.close()
+        self.last_exit, self._child = code, None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the sink of a configuration file until the parent ends or a signal comes; returns the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m gateway.sinks.process CONFIG.toml\n")
+        return 2
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s influx: %(message)s")
+    woken = _wake_on_signals()
+    try:
+        settings = configuration.load(Path(arguments[0]))
+    except LichenError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if settings.influx is None:
+        sys.stderr.write(f"{settings.path}: there is no section [influx]; add it, or do not start this sink\n")
+        return 1
+    from gateway.sinks.influx import InfluxSink  # here, because it imports influxdb-client
+
+    sink = InfluxSink(settings.influx, settings.beside(settings.influx.token_file), settings.store_dir)
+    stop = threading.Event()
+    failed = threading.Event()
+    ended, end = os.pipe()
+
+    def work() -> None:
+        try:
+            sink.run(stop)
+        except BaseException:
+            failed.set()
+            raise
+        finally:
+            os.close(end)
+
+    worker = threading.Thread(target=work, name="influx sink", daemon=True)
+    worker.start()
+    _wait_for_any(woken, ended)
+    stop.set()
+    worker.join(_GRACE_S)
+    return 1 if failed.is_set() else 0
+
+
+def _wake_on_signals() -> int:
+    """Make SIGTERM and SIGINT readable; a handler that sets an Event could meet the Event's own lock."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return woken
+
+
+def _wait_for_any(*descriptors: int) -> None:
+    """Wait for a signal, the worker's end, or the end of standard input; input itself is read and ignored."""
+    parent = sys.stdin.fileno()
+    while True:
+        readable, _, _ = select.select([parent, *descriptors], [], [])
+        if readable != [parent] or not os.read(parent, 4096):
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,43 @@
+"""Packing rows of integers into chunks and reading them back as arrays; no I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+
+from gateway.records import Ints
+
+Row = Sequence[int | None]
+
+_DTYPE: Final[dict[int, np.dtype[Any]]] = {4: np.dtype("<i4"), 8: np.dtype("<i8")}
+_NULL: Final = {4: -(2**31), 8: -(2**63)}
+NULL: Final = _NULL[8]
+"""How null stands in unpacked arrays: the lowest 64-bit integer (the wire refuses it as a value)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Rows of the same columns as bytes: `width` bytes a value, row after row."""
+
+    width: int
+    rows: bytes
+
+
+def pack(rows: Sequence[Row]) -> Packed:
+    """Pack rows in 4 bytes a value where all fit, else in 8."""
+    flat = list(chain.from_iterable(rows))
+    values: Ints = np.array([NULL if v is None else v for v in flat] if None in flat else flat, dtype=np.int64)
+    present = values[values != NULL]
+    if not len(present) or (present.min() > _NULL[4] and present.max() <= -_NULL[4] - 1):
+        return Packed(4, np.where(values == NULL, _NULL[4], values).astype(_DTYPE[4]).tobytes())
+    return Packed(8, values.astype(_DTYPE[8]).tobytes())
+
+
+def unpack(packed: Packed, column_count: int) -> Ints:
+    """Return int64 [rows, columns]; null is `NULL`."""
+    values: Ints = np.frombuffer(packed.rows, dtype=_DTYPE[packed.width]).astype(np.int64)
+    if packed.width == 4:
+        values[values == _NULL[4]] = NULL
+    return values.reshape(-1, column_count)

@@ -1,0 +1,18 @@
+"""Counts that outlive the process; used inside a transaction."""
+
+import sqlite3
+from collections.abc import Mapping
+
+
+def add(db: sqlite3.Connection, kit: int, counts: Mapping[str, int]) -> None:
+    """Add to the counters of a kit (0: of no kit)."""
+    db.executemany(
+        "INSERT INTO counter (kit, name, value) VALUES (?, ?, ?) "
+        "ON CONFLICT (kit, name) DO UPDATE SET value = value + excluded.value",
+        [(kit, name, value) for name, value in counts.items() if value],
+    )
+
+
+def totals(db: sqlite3.Connection) -> dict[str, int]:
+    """Return the sums over all kits."""
+    return dict(db.execute("SELECT name, sum(value) FROM counter GROUP BY name"))

@@ -1,0 +1,198 @@
+"""Writing and reading derived records; a record keeps its revision while its content stays the same."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from gateway.records import AirHour, HourRecord, IndexRecord, Ints
+from gateway.store.database import take_revisions
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_hour: Final = msgspec.json.Decoder(HourRecord).decode
+_decode_index: Final = msgspec.json.Decoder(IndexRecord).decode
+
+
+class _PackedAir(msgspec.Struct, array_like=True, frozen=True):
+    """An AirHour as bytes: int64 and float64 arrays, little-endian."""
+
+    site: str
+    cal: str
+    time_ms: bytes
+    values: dict[str, bytes]
+    lo: dict[str, bytes]
+    hi: dict[str, bytes]
+    qc: bytes
+    reasons: bytes
+    rev: bytes
+
+
+_encode_air: Final = msgspec.msgpack.Encoder().encode
+_decode_air: Final = msgspec.msgpack.Decoder(_PackedAir).decode
+
+
+def _floats(columns: dict[str, np.ndarray]) -> dict[str, bytes]:
+    return {name: np.asarray(values, "<f8").tobytes() for name, values in columns.items()}
+
+
+def _ints(values: Ints) -> bytes:
+    return np.asarray(values, "<i8").tobytes()
+
+
+def _pack_air(air: AirHour, rev: Ints) -> bytes:
+    return _encode_air(
+        _PackedAir(
+            air.site, air.cal, _ints(air.time_ms), _floats(air.values), _floats(air.lo), _floats(air.hi),
+            _ints(air.qc), _ints(air.reasons), _ints(rev),
+        )
+    )  # fmt: skip
+
+
+def unpack_air(kit: str, hour: int, blob: bytes) -> AirHour:
+    """Return the stored record."""
+    p = _decode_air(blob)
+    columns = [{n: np.frombuffer(v, "<f8") for n, v in group.items()} for group in (p.values, p.lo, p.hi)]
+    times, qc, reasons, rev = (np.frombuffer(b, "<i8") for b in (p.time_ms, p.qc, p.reasons, p.rev))
+    return AirHour(
+        kit=kit, site=p.site, hour=hour, time_ms=times, values=columns[0], lo=columns[1], hi=columns[2],
+        qc=qc, reasons=reasons, cal=p.cal, rev=rev,
+    )  # fmt: skip
+
+
+def air_content(air: AirHour) -> list[bytes]:
+    """Return each row's whole content as bytes, to tell changed rows from unchanged ones, NaN included."""
+    names = [sorted(group) for group in (air.values, air.lo, air.hi)]
+    label = repr((air.site, air.cal, names)).encode()
+    columns = [group[n] for group, ns in zip((air.values, air.lo, air.hi), names, strict=True) for n in ns]
+    matrix = np.column_stack([air.time_ms, air.qc, air.reasons, *(np.asarray(c, "<f8").view("<i8") for c in columns)])
+    return [label + row.tobytes() for row in matrix]
+
+
+def take_dirty(db: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
+    """Return (kit number, kit name, hour) of hours to derive again, a kit's hours together and in order."""
+    found = db.execute(
+        "SELECT dirty.kit, kit.name, dirty.hour FROM dirty JOIN kit ON kit.id = dirty.kit "
+        "ORDER BY dirty.kit, dirty.hour LIMIT ?",
+        (limit,),
+    )
+    return found.fetchall()
+
+
+def clear_dirty(db: sqlite3.Connection, hours: Iterable[tuple[int, int]]) -> None:
+    """Take (kit number, hour) off the list, in the transaction that writes what was derived."""
+    db.executemany("DELETE FROM dirty WHERE kit = ? AND hour = ?", hours)
+
+
+def mark_all_dirty(db: sqlite3.Connection) -> int:
+    """Mark every hour that has raw rows; returns how many are dirty now."""
+    db.execute(
+        "INSERT INTO dirty (kit, hour) SELECT DISTINCT kit, hour FROM chunk WHERE hour IS NOT NULL "
+        "ON CONFLICT DO NOTHING"
+    )
+    return count_dirty(db)
+
+
+def count_dirty(db: sqlite3.Connection) -> int:
+    """Return how many hours wait to be derived."""
+    return int(db.execute("SELECT count(*) FROM dirty").fetchone()[0])
+
+
+def write_air(db: sqlite3.Connection, kit: int, air: AirHour) -> bool:
+    """Store an hour's calibrated rows, giving new revisions to changed rows only; returns whether any changed."""
+    found = db.execute("SELECT record FROM air WHERE kit = ? AND hour = ?", (kit, air.hour)).fetchone()
+    known: dict[bytes, int] = {}
+    if found:
+        old = unpack_air(air.kit, air.hour, found[0])
+        known = dict(zip(air_content(old), old.rev.tolist(), strict=True))
+    rows = air_content(air)
+    rev = np.array([known.get(row, 0) for row in rows], dtype=np.int64)
+    if found and len(known) == len(rows) and rev.all():
+        return False
+    rev[rev == 0] = latest = take_revisions(db, 1)
+    db.execute(
+        "INSERT INTO air (kit, hour, rev, record) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
+        (kit, air.hour, latest, _pack_air(air, rev)),
+    )
+    return True
+
+
+def write_hour(db: sqlite3.Connection, kit: int, record: HourRecord) -> bool:
+    """Store an hour's means; returns whether they changed."""
+    blob = _encode(record)
+    found = db.execute("SELECT record FROM hour WHERE kit = ? AND hour = ?", (kit, record.hour)).fetchone()
+    if found and found[0] == blob:
+        return False
+    db.execute(
+        "INSERT INTO hour (kit, hour, rev, record) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
+        (kit, record.hour, take_revisions(db, 1), blob),
+    )
+    return True
+
+
+def write_index(db: sqlite3.Connection, record: IndexRecord) -> bool:
+    """Store an index; returns whether it changed."""
+    blob = _encode(record)
+    key = (record.site, record.scheme, record.hour)
+    found = db.execute("SELECT record FROM site_index WHERE site = ? AND scheme = ? AND hour = ?", key).fetchone()
+    if found and found[0] == blob:
+        return False
+    db.execute(
+        "INSERT INTO site_index (site, scheme, hour, rev, record) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (site, scheme, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
+        (*key, take_revisions(db, 1), blob),
+    )
+    return True
+
+
+_HOURS: Final = "hour >= coalesce(:hour_from, -9e18) AND hour < coalesce(:hour_to, 9e18)"
+_OF_KITS: Final = f"WHERE coalesce(kit.name = :kit, 1) AND {_HOURS} ORDER BY kit.name, hour"
+_HOUR_SQL: Final = f"SELECT record, rev FROM hour JOIN kit ON kit.id = hour.kit {_OF_KITS}"  # noqa: S608 - constants
+_AIR_SQL: Final = f"SELECT name, hour, record FROM air JOIN kit ON kit.id = air.kit {_OF_KITS}"  # noqa: S608 - constants
+_INDEX_SQL: Final = (
+    "SELECT record, rev FROM site_index WHERE coalesce(site = :site, 1) AND coalesce(scheme = :scheme, 1) "  # noqa: S608
+    f"AND {_HOURS} ORDER BY site, scheme, hour"
+)
+
+
+def read_hours(
+    db: sqlite3.Connection, *, kit: str | None = None, hour_from: int | None = None, hour_to: int | None = None
+) -> Iterator[HourRecord]:
+    """Yield hour records by kit and hour; `hour_to` is exclusive."""
+    for record, rev in db.execute(_HOUR_SQL, {"kit": kit, "hour_from": hour_from, "hour_to": hour_to}):
+        yield decode_hour(record, rev)
+
+
+def read_air(
+    db: sqlite3.Connection, *, kit: str | None = None, hour_from: int | None = None, hour_to: int | None = None
+) -> Iterator[AirHour]:
+    """Yield calibrated hours by kit and hour; `hour_to` is exclusive."""
+    for name, hour, record in db.execute(_AIR_SQL, {"kit": kit, "hour_from": hour_from, "hour_to": hour_to}):
+        yield unpack_air(name, hour, record)
+
+
+def read_indices(
+    db: sqlite3.Connection,
+    *,
+    site: str | None = None,
+    scheme: str | None = None,
+    hour_from: int | None = None,
+    hour_to: int | None = None,
+) -> Iterator[IndexRecord]:
+    """Yield indices by site, scheme and hour; `hour_to` is exclusive."""
+    bounds = {"site": site, "scheme": scheme, "hour_from": hour_from, "hour_to": hour_to}
+    for record, rev in db.execute(_INDEX_SQL, bounds):
+        yield decode_index(record, rev)
+
+
+def decode_hour(record: bytes, rev: int) -> HourRecord:
+    """Return a stored hour with its revision."""
+    return msgspec.structs.replace(_decode_hour(record), rev=rev)
+
+
+def decode_index(record: bytes, rev: int) -> IndexRecord:
+    """Return a stored index with its revision."""
+    return msgspec.structs.replace(_decode_index(record), rev=rev)

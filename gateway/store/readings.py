@@ -1,0 +1,123 @@
+"""Reading raw readings back as arrays in canonical units, and what is known of the kits."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.quantities import CHANNELS
+from gateway.records import Floats, Ints, Readings
+from gateway.store import chunks
+from gateway.store.chunks import NULL, Packed
+
+_CHUNK_COLUMNS = (
+    "chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s "
+    "FROM chunk JOIN column_set ON column_set.id = chunk.columns"
+)
+
+_Chunk = tuple[int, int, str, int, bytes, int, int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class KitState:
+    """What the store knows of a kit, for pages and status."""
+
+    name: str
+    up: bool | None
+    heard_ms: int
+    about: bytes | None
+    first_hour: int | None
+    last_hour: int | None
+    last_time_ms: int | None
+    row_count: int
+    waiting_count: int
+
+
+def kits(db: sqlite3.Connection) -> list[KitState]:
+    """Return every kit by name."""
+    found = db.execute(
+        "SELECT name, up, heard_ms, about, min(hour), max(hour), max(CASE WHEN hour IS NOT NULL THEN time_to_ms END), "
+        "coalesce(sum(row_count), 0), "
+        "coalesce(sum(CASE WHEN chunk.id IS NOT NULL AND hour IS NULL THEN row_count END), 0) "
+        "FROM kit LEFT JOIN chunk ON chunk.kit = kit.id GROUP BY kit.id ORDER BY name"
+    )
+    return [KitState(n, None if up is None else bool(up), *rest) for n, up, *rest in found]
+
+
+def newest_time_ms(db: sqlite3.Connection) -> int | None:
+    """Return the time of the newest placed reading, *now* for a gateway that does not trust its clock."""
+    newest: int | None = db.execute("SELECT max(time_to_ms) FROM chunk WHERE hour IS NOT NULL").fetchone()[0]
+    return newest
+
+
+def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Readings:
+    """Return the placed readings of a kit in the hours from `hour_from` up to, not including, `hour_to`."""
+    found = db.execute(
+        f"SELECT {_CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = ? AND hour >= ? AND hour < ?",
+        (kit, hour_from, hour_to),
+    )
+    return assemble(kit, found)
+
+
+def each_hour(db: sqlite3.Connection, kit: str | None = None) -> Iterator[Readings]:
+    """Yield the placed readings of every kit (or of one), an hour at a time, by kit and hour."""
+    found = db.execute(
+        "SELECT DISTINCT name, hour FROM chunk JOIN kit ON kit.id = chunk.kit "
+        "WHERE hour IS NOT NULL AND coalesce(name = ?, 1) ORDER BY name, hour",
+        (kit,),
+    ).fetchall()
+    for name, hour in found:
+        yield read(db, name, hour, hour + 1)
+
+
+def assemble(kit: str, found: Iterable[_Chunk]) -> Readings:
+    """Join chunks of one kit into arrays sorted by (time, boot, seq), in canonical units."""
+    parts = [_Part.of(chunk) for chunk in found]
+    names = sorted({name for part in parts for name in part.columns})
+    columns = {name: _concatenate([part.column(name) for part in parts]) for name in names}
+    time_ms, boot, seq, source, error, rev = (
+        _concatenate([part.facts[i] for part in parts]).astype(np.int64) for i in range(6)
+    )
+    order = np.lexsort((seq, boot, time_ms))
+    return Readings(
+        kit=kit, time_ms=time_ms[order], boot=boot[order], seq=seq[order], time_source=source[order],
+        time_error_s=error[order], rev=rev[order], columns={n: v[order] for n, v in columns.items()},
+    )  # fmt: skip
+
+
+def _concatenate(parts: Sequence[Ints] | Sequence[Floats]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """One chunk as arrays."""
+
+    columns: dict[str, Floats]
+    facts: tuple[Ints, ...]  # time_ms, boot, seq, time_source, time_error_s, rev
+    length: int
+
+    @classmethod
+    def of(cls, chunk: _Chunk) -> "_Part":
+        rev, boot, names, width, packed, source, error_s, offset_s = chunk
+        columns = names.split(",")
+        table = chunks.unpack(Packed(width, packed), len(columns))
+        raw = {name: table[:, i] for i, name in enumerate(columns)}
+        n = len(table)
+        time_ms = (raw["up"] + offset_s if offset_s is not None else raw["t"]) * 1000
+        facts = (
+            time_ms, np.full(n, boot), raw["seq"], np.full(n, source), np.full(n, error_s), np.full(n, rev),
+        )  # fmt: skip
+        return cls({name: _canonical(name, v) for name, v in raw.items() if name != "seq"}, facts, n)
+
+    def column(self, name: str) -> Floats:
+        return self.columns[name] if name in self.columns else np.full(self.length, np.nan)
+
+
+def _canonical(name: str, raw: Ints) -> Floats:
+    """Wire integers to float64 in canonical units, null to NaN; division keeps the shortest decimal exact."""
+    channel = CHANNELS.get(name)
+    values: Floats = raw / float(channel.per_unit if channel else 1)
+    values[raw == NULL] = np.nan
+    return values

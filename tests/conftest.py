@@ -1,0 +1,42 @@
+"""Fixtures that every test may use, and the list of absent components at the end."""
+
+import os
+import sys
+from pathlib import Path
+
+import components
+import pytest
+from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+settings.register_profile("lichen", deadline=None)  # shared machines: a slow example is no failure
+settings.load_profile("lichen")
+
+
+def _fixture(component):
+    @pytest.fixture(scope="session", name=component.name)
+    def found():
+        return components.need(component)
+
+    return found
+
+
+mosquitto = _fixture(components.MOSQUITTO)
+micropython = _fixture(components.MICROPYTHON)
+micropython32 = _fixture(components.MICROPYTHON32)
+influxd = _fixture(components.INFLUXD)
+chromium = _fixture(components.CHROMIUM)
+
+
+@pytest.fixture(scope="session")
+def shared():
+    return components.need_shared()
+
+
+def pytest_terminal_summary(terminalreporter):
+    if components.ABSENT:
+        terminalreporter.section("absent, so not tested")
+        for name, remedy in sorted(components.ABSENT.items()):
+            terminalreporter.write_line(f"{name}: {remedy}")
+    elif os.environ.get("LICHEN_REQUIRE") == "all":
+        terminalreporter.write_line("every real component was there")
