@@ -116,12 +116,11 @@ def combine(first: Checked, second: Checked) -> Checked:
     both, neither = one & two, ~(one | two)
     value = np.where(one, first.value, second.value)
     value = np.where(both, 0.5 * (first.value + second.value), value)
-    single = (one & (second.reasons != 0)) | (two & (first.reasons != 0)) & ~both
+    single = ~both & ((one & (second.reasons != 0)) | (two & (first.reasons != 0)))
     flags = np.where(one, first.flags, second.flags)
     flags = np.where(both, np.maximum(first.flags, second.flags), flags)
-    flags = np.where(
-        neither, np.minimum(first.flags, second.flags), flags
-    )  # a failed value says more than a missing one
+    # A failed value says more than a missing one.
+    flags = np.where(neither, np.minimum(first.flags, second.flags), flags)
     flags = np.where(single, np.maximum(flags, Flag.SUSPECT), flags)
     reasons = np.where(neither, first.reasons | second.reasons, single * int(Reason.SINGLE_CHANNEL))
     return Checked(value, flags, reasons)

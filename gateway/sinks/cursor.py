@@ -36,7 +36,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SinkState(msgspec.Struct, kw_only=True):
-    """How a sink fares, for `lichen status` and the page; counts go on over restarts."""
+    """How a sink fares, for whoever looks; counts go on over restarts."""
 
     cursor: int = 0
     last_revision: int = 0

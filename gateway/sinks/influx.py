@@ -16,17 +16,14 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 
 from gateway.errors import LichenError
-from gateway.records import AirHour
 from gateway.settings import Influx
 from gateway.sinks import lineprotocol
 from gateway.sinks.cursor import Cursor, SinkFiles, SinkState
 from gateway.sinks.influx_client import InfluxClient, Outcome, UnavailableError
 from gateway.store import database
 from gateway.store.changes import Changes, changes
-from gateway.store.derived import read_air
 
 log = logging.getLogger(__name__)
 
@@ -134,20 +131,9 @@ class InfluxSink:
             after = self._cursor.rev
             if after == last:
                 return Changes(last), msgspec.structs.replace(self._cursor, complete=last)
-            found = changes(db, after, self._records)
-            if self._cursor.complete < after:
-                found.air = [self._with_passed_over(db, air) for air in found.air]
+            rows_after = min(self._cursor.complete, after)
+            found = changes(db, after, rows_after=rows_after, record_limit=self._records)
         return found, Cursor(rev=found.high, complete=last if found.high == last else self._cursor.complete)
-
-    def _with_passed_over(self, db: sqlite3.Connection, air: AirHour) -> AirHour:
-        """Add rows that the cursor has passed while their hour, changed again later, was not yet in a batch."""
-        (whole,) = read_air(db, kit=air.kit, hour_from=air.hour, hour_to=air.hour + 1)
-        rows = np.flatnonzero(whole.rev > self._cursor.complete)
-        values, lo, hi = ({n: v[rows] for n, v in group.items()} for group in (whole.values, whole.lo, whole.hi))
-        return AirHour(
-            kit=whole.kit, site=whole.site, hour=whole.hour, time_ms=whole.time_ms[rows], values=values, lo=lo, hi=hi,
-            qc=whole.qc[rows], reasons=whole.reasons[rows], cal=whole.cal, rev=whole.rev[rows],
-        )  # fmt: skip
 
     def _deliver(self, lines: Iterator[Sequence[bytes]]) -> Outcome:
         """Write all lines in requests of about `batch_lines`."""

@@ -27,12 +27,14 @@ class Changes:
         return bool(self.readings or self.air or self.hours or self.indices)
 
 
-def changes(db: sqlite3.Connection, after: int, record_limit: int = 500) -> Changes:
+def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit: int = 500) -> Changes:
     """Return the next records after a cursor; call it inside `database.snapshot`.
 
-    A record is one chunk of raw rows, one kit-hour of calibrated rows (only the rows that changed after the cursor),
-    one hour or one index. At most `record_limit` of each kind are returned, and `high` is then the last revision that
-    is complete in all kinds. Readings that wait for a time come once they are placed.
+    A record is one chunk of raw rows, one kit-hour of calibrated rows, one hour or one index. Of a kit-hour only the
+    rows changed after `rows_after` come: the cursor at which nothing was left to send. Rows between it and `after` may
+    have been passed over, since their hour changed again and stood later in the stream. At most `record_limit` of each
+    kind are returned, and `high` is then the last revision that is complete in all kinds. Readings that wait for a
+    time come once they are placed.
     """
     high = int(db.execute("SELECT value FROM revision").fetchone()[0])
     for table in _SOURCES:
@@ -56,7 +58,7 @@ def changes(db: sqlite3.Connection, after: int, record_limit: int = 500) -> Chan
         "SELECT kit.name, air.hour, record FROM air JOIN kit ON kit.id = air.kit "
         "WHERE air.rev > ? AND air.rev <= ? ORDER BY air.rev"
     )
-    found.air = [_after(unpack_air(name, hour, record), after) for name, hour, record in db.execute(air_sql, span)]
+    found.air = [_after(unpack_air(name, hour, record), rows_after) for name, hour, record in db.execute(air_sql, span)]
     found.hours = [decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)]
     found.indices = [decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)]
     return found

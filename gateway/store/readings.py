@@ -34,21 +34,26 @@ class KitState:
     waiting_count: int
 
 
+_KITS = """
+SELECT name, up, heard_ms, about,
+    (SELECT min(hour) FROM chunk WHERE chunk.kit = kit.id AND hour IS NOT NULL),
+    (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id),
+    (SELECT max(time_to_ms) FROM chunk WHERE chunk.kit = kit.id
+        AND hour = (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id)),
+    coalesce((SELECT sum(seq_to - seq_from + 1) FROM cover WHERE cover.kit = kit.id), 0),
+    coalesce((SELECT sum(row_count) FROM chunk WHERE chunk.kit = kit.id AND hour IS NULL), 0)
+FROM kit ORDER BY name
+"""
+
+
 def kits(db: sqlite3.Connection) -> list[KitState]:
-    """Return every kit by name."""
-    found = db.execute(
-        "SELECT name, up, heard_ms, about, min(hour), max(hour), max(CASE WHEN hour IS NOT NULL THEN time_to_ms END), "
-        "coalesce(sum(row_count), 0), "
-        "coalesce(sum(CASE WHEN chunk.id IS NOT NULL AND hour IS NULL THEN row_count END), 0) "
-        "FROM kit LEFT JOIN chunk ON chunk.kit = kit.id GROUP BY kit.id ORDER BY name"
-    )
-    return [KitState(n, None if up is None else bool(up), *rest) for n, up, *rest in found]
+    """Return every kit by name; reads indices alone, however much is stored. `row_count` is of all rows ever stored."""
+    return [KitState(n, None if up is None else bool(up), *rest) for n, up, *rest in db.execute(_KITS)]
 
 
 def newest_time_ms(db: sqlite3.Connection) -> int | None:
     """Return the time of the newest placed reading, *now* for a gateway that does not trust its clock."""
-    newest: int | None = db.execute("SELECT max(time_to_ms) FROM chunk WHERE hour IS NOT NULL").fetchone()[0]
-    return newest
+    return max((kit.last_time_ms for kit in kits(db) if kit.last_time_ms is not None), default=None)
 
 
 def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Readings:

@@ -110,7 +110,7 @@ class _Site:
             return _json({"status": "ok", "revision": last_revision(db)})
 
     def no_store(self, request: Request, error: Exception) -> Response:
-        body = {"error": str(error), "where": "the store", "what_next": "run `lichen check` on the gateway"}
+        body = {"error": str(error), "where": "the store", "what_next": "look at the gateway's log"}
         if request.url.path != "/":
             return _json(body, 503)
         return HTMLResponse(self._templates.get_template("unavailable.html").render(), 503)
