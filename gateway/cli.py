@@ -15,7 +15,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from gateway.errors import LichenError
 
@@ -26,6 +26,7 @@ app: Final = typer.Typer(
 _messages: Final = Console(stderr=True)
 
 EXIT_FAILED: Final = 1
+_LOOK_EVERY_S: Final = 0.5
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration file.", metavar="gateway.toml", show_default=False)
@@ -220,25 +221,31 @@ def _store_dir(directory: Path | None, config: Path | None) -> Path:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, float, float], None]]:
-    """Show a bar for each thing in progress, on a terminal."""
+    """Show a bar for each thing in progress on a terminal, and a line each quarter elsewhere."""
     columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=_messages, transient=True, disable=not _messages.is_terminal) as bars:
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
+        quarters: dict[str, int] = {}
 
         def show(what: str, done: float, total: float) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=int(done), total=max(1, int(total)))
+            quarter = int(4 * done / total) if total else 0
+            if not _messages.is_terminal and quarter > quarters.get(what, 0):
+                quarters[what] = quarter
+                _messages.print(f"{what}: {done:.0f} of {total:.0f}", highlight=False)
 
         yield show
 
 
-def _until_interrupted(page_url: str) -> None:
+def _until_interrupted(page_url: str, check: Callable[[], None]) -> None:
     _messages.print(f"The page: [bold]{page_url}[/bold]   (Ctrl-C ends the demonstration)")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    stop.wait()
+    while not stop.wait(_LOOK_EVERY_S):
+        check()
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -29,6 +30,9 @@ _NO_PROGRESS_S: Final = 120.0
 
 Progress = Callable[[str, float, float], None]
 """Called with what is going on, how far it is, and how far it goes."""
+
+Then = Callable[[str, Callable[[], None]], None]
+"""Called with the page's address and a check that raises when a part has failed; everything ends when it returns."""
 
 _Found = TypeVar("_Found")
 
@@ -103,6 +107,11 @@ class Demo:
         self.kits.append(kit)
         return kit
 
+    def check(self) -> None:
+        """Raise `PartFailedError` when the gateway cannot be kept running."""
+        if self.gateway:
+            self.gateway.check()
+
     def rows_made(self) -> int:
         """Return how many rows the kits have appended to their rings."""
         files = [kit.plan.ledger for kit in self.kits if kit.plan.ledger and kit.plan.ledger.exists()]
@@ -118,8 +127,7 @@ class Demo:
         """
         moved_s, last = time.monotonic(), (-1, -1, -1)
         while True:
-            if self.gateway:
-                self.gateway.check()
+            self.check()
             stored, dirty, behind = self._open_work()
             made = self.rows_made()
             on_progress("stored", stored, made)
@@ -202,12 +210,9 @@ def replay(
     speed: int,
     influx: InfluxTarget | None,
     on_progress: Progress,
-    then: Callable[[str], None] | None,
+    then: Then | None,
 ) -> Summary:
-    """Replay a recording through a kit, broker and gateway, and wait until all of it is stored and derived.
-
-    `then` is called with the page's address before everything ends.
-    """
+    """Replay a recording through a kit, broker and gateway, and wait until all of it is stored and derived."""
     started_s = time.monotonic()
     spans = recording.spans(hours)
     first_s, last_s = spans[0].start_s, spans[-1].end_s
@@ -217,22 +222,17 @@ def replay(
             on_progress("sampled", max(0.0, (state.get("t") or first_s) - first_s) / 3600, (last_s - first_s) / 3600)
 
         kit = demo.add_kit(REPLAY_KIT, recording, sampled)
-        _run_all([lambda: kit.run_simulated(spans, speed)], demo.gateway)
+        _Jobs([lambda: kit.run_simulated(spans, speed)]).wait(demo.check)
         demo.wait_until_all_is_stored(on_progress)
         summary = demo.summary(len(spans), started_s)
         (demo.folder / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n", "utf-8")
         if then:
-            then(demo.page_url)
+            then(demo.page_url, demo.check)
     return summary
 
 
-def live(
-    folder: Path, *, hours: float, influx: InfluxTarget | None, on_progress: Progress, then: Callable[[str], None]
-) -> None:
-    """Let two kits gather hours without a gateway, start it, let the backlog in, and go on in real time.
-
-    `then` is called with the page's address once the backlog is stored; everything ends when it returns.
-    """
+def live(folder: Path, *, hours: float, influx: InfluxTarget | None, on_progress: Progress, then: Then) -> None:
+    """Let two kits gather hours without a gateway, start it, let the backlog in, and go on in real time."""
     demo = Demo(folder, clock_trusted=True, kits=LIVE_KITS, influx=influx)
     now_s = int(time.time())
     start_s = now_s - round(hours * 3600)
@@ -243,36 +243,44 @@ def live(
             on_progress("kept in flash", max(0.0, (state.get("t") or start_s) - start_s) / 3600, hours)
 
         demo.add_kit(name, recording, sampled)
-    _run_all([_offline(kit, Span(start_s, now_s)) for kit in demo.kits], None)
+    span = Span(start_s, now_s)
+    _Jobs([partial(kit.run_simulated, [span], speed=0, offline=True) for kit in demo.kits]).wait(lambda: None)
     with demo.running():
-        threads = [threading.Thread(target=kit.run_live, name=kit.plan.name, daemon=True) for kit in demo.kits]
-        for thread in threads:
-            thread.start()
+        kits = _Jobs([kit.run_live for kit in demo.kits])
         demo.wait_until_all_is_stored(on_progress)
-        then(demo.page_url)
+
+        def check() -> None:
+            demo.check()
+            kits.check()
+
+        then(demo.page_url, check)
 
 
-def _offline(kit: SimulatedKit, span: Span) -> Callable[[], None]:
-    return lambda: kit.run_simulated([span], speed=0, offline=True)
+class _Jobs:
+    """Work in threads; `check` raises the first error of any."""
 
+    def __init__(self, work: Sequence[Callable[[], None]]) -> None:
+        self._errors: list[LichenError] = []
+        self._threads = [threading.Thread(target=self._guarded, args=(job,), daemon=True) for job in work]
+        for thread in self._threads:
+            thread.start()
 
-def _run_all(work: Sequence[Callable[[], None]], gateway: GatewayProcess | None) -> None:
-    """Run each in a thread; raise the first error, or that the gateway cannot be kept running."""
-    errors: list[LichenError] = []
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._errors:
+            raise self._errors[0]
 
-    def guarded(job: Callable[[], None]) -> None:
+    def wait(self, check: Callable[[], None]) -> None:
+        """Wait until all are done, looking at `check` meanwhile."""
+        for thread in self._threads:
+            while thread.is_alive():
+                thread.join(_POLL_S)
+                self.check()
+                check()
+        self.check()
+
+    def _guarded(self, job: Callable[[], None]) -> None:
         try:
             job()
         except LichenError as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(job,), daemon=True) for job in work]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(_POLL_S)
-        if gateway:
-            gateway.check()
-    if errors:
-        raise errors[0]
+            self._errors.append(error)

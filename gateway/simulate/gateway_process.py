@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.errors import PartFailedError
+from gateway.simulate import child
 
 _STOP_TIMEOUT_S: Final = 10.0
 _MAX_QUICK_DEATHS: Final = 5
@@ -71,7 +72,7 @@ class GatewayProcess:
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._log_file.open("ab") as log:
             environment = {**os.environ, "NOTIFY_SOCKET": str(self._notice_path)}
-            process = subprocess.Popen(self._command, stdout=log, stderr=log, env=environment)
+            process = child.start(self._command, stdout=log, stderr=log, env=environment)
         # Replaced as a whole, so that a reader never meets half a number.
         new = self._pid_file.with_suffix(".new")
         new.write_text(f"{process.pid}\n", "ascii")

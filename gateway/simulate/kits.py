@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from gateway.errors import PartFailedError
 from gateway.programs import MICROPYTHON, find, firmware_dir
+from gateway.simulate import child
 from gateway.simulate.recording import Recording, Span
 
 _HEAP: Final = "heapsize=4m"
@@ -85,7 +86,7 @@ class SimulatedKit:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
             json.dump(config, out)
         folders = [*(str(firmware / f) for f in (*first_folders, "host", ".")), ".frozen"]
-        with subprocess.Popen(
+        with child.start(
             [find(MICROPYTHON), "-X", _HEAP, str(firmware / "host" / "run.py"), str(path)],
             env={**os.environ, **environment, "MICROPYPATH": ":".join(folders)},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

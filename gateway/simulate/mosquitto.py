@@ -12,6 +12,7 @@ from typing import Final
 
 from gateway.errors import PartFailedError
 from gateway.programs import MOSQUITTO, MOSQUITTO_PASSWD, find
+from gateway.simulate import child
 
 GATEWAY_USER: Final = "gateway"
 _START_TIMEOUT_S: Final = 15.0
@@ -84,7 +85,7 @@ class DemoBroker:
         self._write("mosquitto.conf", conf)
         with (self._folder / "mosquitto.log").open("ab") as log:
             command = [find(MOSQUITTO), "-c", str(self._folder / "mosquitto.conf")]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = child.start(command, stdout=log, stderr=log)
         deadline_s = time.monotonic() + _START_TIMEOUT_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline_s:
