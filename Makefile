@@ -5,7 +5,7 @@ LICHEN_TOOLS ?= $(CURDIR)/.tools
 export LICHEN_TOOLS
 BIN := .venv/bin
 
-.PHONY: demo test check accept figures clean
+.PHONY: demo test check accept figures docs clean
 
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
@@ -24,10 +24,14 @@ check: .venv/dev
 	cd firmware_micropython && ../$(BIN)/ruff check . && ../$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/generate_docs.py --check
 
 # The acceptance runs against the records in ../shared; writes build/figures.json.
 accept: .venv/dev
-	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m accept
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared"
+
+docs: .venv/dev
+	$(BIN)/python tools/generate_docs.py
 
 figures: accept
 	$(BIN)/python tools/figures_page.py

@@ -1,0 +1,112 @@
+"""P7 and P8: whatever the order of arrival, derived = recomputed; late rows derive again exactly what they touch."""
+
+import random
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_intake import Bench
+
+from gateway.derive.dirty import Deriver
+from gateway.derive.verify import verify
+from gateway.settings import Derive
+from gateway.store import derived
+
+T0 = 1_795_215_600  # a whole hour
+COLUMNS = ["seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "env_n", "env_bad", "temp", "rh"]
+
+
+def message(bench, minutes, *, value=None, boot=7):
+    rows = [
+        [m, 60 * m, T0 + 60 * m, 2, 60, 12, 0, (value or 50) + m * 7 % 90, 12, 0, 2100, 4000 + m % 500] for m in minutes
+    ]
+    body = {"v": 1, "boot": boot, "first": 1, "cols": COLUMNS, "rows": rows}
+    return bench.message("lichen/v1/kit-1/backlog", msgspec.json.encode(body))
+
+
+def derive_all(db):
+    deriver = Deriver(db, Derive())
+    while deriver.step():
+        pass
+
+
+def revisions(db):
+    found = {("hour", h.hour): h.rev for h in derived.read_hours(db)}
+    found |= {("index", i.scheme, i.hour): i.rev for i in derived.read_indices(db)}
+    for a in derived.read_air(db):
+        found |= {("air", a.hour, t): rev for t, rev in zip(a.time_ms.tolist(), a.rev.tolist(), strict=True)}
+    return found
+
+
+def test_a_late_row_changes_its_hour_and_the_indices_it_reaches_and_nothing_else(tmp_path):
+    bench = Bench(tmp_path)
+    late = 10 * 60 + 5
+    for hour in range(40):
+        minutes = [m for m in range(hour * 60 + 1, hour * 60 + 61) if m != late]
+        bench.send(message(bench, minutes))
+    derive_all(bench.db)
+    before = revisions(bench.db)
+    bench.send(message(bench, [late], value=9000))
+    derive_all(bench.db)
+    after = revisions(bench.db)
+    changed = {key for key in after if after[key] != before.get(key)}
+    hour = T0 // 3600 + 10
+    time_ms = (T0 + late * 60) * 1000
+    assert {key for key in changed if key[0] == "hour"} == {("hour", hour)}
+    assert {key for key in changed if key[0] == "air"} == {("air", hour, time_ms)}
+    touched = {key[2] for key in changed if key[0] == "index"}
+    assert touched <= set(range(hour, hour + 24))
+    assert {hour, hour + 23} <= touched
+    assert not verify(bench.db, Derive()).different
+
+
+def test_a_copy_derives_nothing_again(tmp_path):
+    bench = Bench(tmp_path)
+    minutes = message(bench, range(1, 200))
+    bench.send(minutes)
+    derive_all(bench.db)
+    before = revisions(bench.db)
+    bench.send(minutes)
+    assert derived.count_dirty(bench.db) == 0
+    assert revisions(bench.db) == before
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 2**32), st.sampled_from([1, 7, 45]), st.booleans())
+def test_any_order_with_restarts_equals_a_clean_recomputation(tmp_path_factory, seed, size, gaps):
+    rng = random.Random(seed)
+    bench = Bench(tmp_path_factory.mktemp("store"))
+    minutes = [m for m in range(1, 8 * 60) if not (gaps and 100 < m < 290)]
+    parts = [minutes[i : i + size] for i in range(0, len(minutes), size)]
+    rng.shuffle(parts)
+    while parts:
+        count = rng.randint(1, len(parts))
+        bench.send(*[message(bench, sorted(part)) for part in parts[:count]])
+        parts = parts[count:]
+        if rng.random() < 0.6:
+            Deriver(bench.db, Derive()).step()
+        if rng.random() < 0.3:
+            bench.open()
+    derive_all(bench.db)
+    verdict = verify(bench.db, Derive())
+    assert verdict.compared > 0
+    assert not verdict.different
+    clean = Bench(tmp_path_factory.mktemp("clean"))
+    clean.send(*[message(clean, minutes[i : i + 45]) for i in range(0, len(minutes), 45)])
+    derive_all(clean.db)
+    for read in (derived.read_hours, derived.read_indices):
+        assert [without_rev(r) for r in read(bench.db)] == [without_rev(r) for r in read(clean.db)]
+
+
+def without_rev(record):
+    return msgspec.structs.replace(record, rev=0)
+
+
+def test_verify_finds_what_was_changed_behind_its_back(tmp_path):
+    bench = Bench(tmp_path)
+    bench.send(message(bench, range(1, 130)))
+    derive_all(bench.db)
+    bench.db.execute("UPDATE hour SET record = replace(CAST(record AS TEXT), 'kit-1', 'kit-9')")
+    assert any(name.startswith("hour") for name in verify(bench.db, Derive()).different)
+    bench.db.execute("DELETE FROM site_index")
+    assert any(name.startswith("index") for name in verify(bench.db, Derive()).different)
