@@ -17,12 +17,16 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from gateway.errors import PartFailedError
 from gateway.settings import Broker as BrokerSettings
 
 log = logging.getLogger(__name__)
 
 QUEUE_LENGTH: Final = 4000
 """mosquitto 2.0.11 was seen to have 4,000 messages unacknowledged with a receive maximum of 1,000."""
+
+MAX_PACKET_BYTES: Final = 1 << 20
+"""Far above the 16 KiB of the wire, so that what is somewhat too large still becomes a dead letter."""
 
 _KEEPALIVE_S: Final = 60
 _TOPICS: Final = ("obs", "backlog", "about", "status")
@@ -48,9 +52,9 @@ class Broker:
         self.inbox: queue.Queue[Message] = queue.Queue(QUEUE_LENGTH)
         self.connected = False
         self.receiving = False
-        self.last_error = ""
         self.generation = 0
         self._stopping = False
+        self._said = ""
         self._settings = settings
         self._client = client = mqtt.Client(
             CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
@@ -60,6 +64,7 @@ class Broker:
         # Set before connecting: a persistent session delivers right after CONNACK.
         client.on_message = self._on_message
         client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
 
@@ -68,6 +73,8 @@ class Broker:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._settings.session_expiry_s
         properties.ReceiveMaximum = self._settings.receive_maximum
+        # The broker must not send more than memory can hold: it drops what is larger (MQTT 5, section 3.1.2.11.4).
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
         self._client.connect_async(
             self._settings.host, self._settings.port, _KEEPALIVE_S, clean_start=False, properties=properties
         )
@@ -79,6 +86,16 @@ class Broker:
         self._client.disconnect()
         self._client.loop_stop()
 
+    def check(self) -> None:
+        """Raise `PartFailedError` when the network thread has ended: without it nothing would arrive again."""
+        thread = self._client._thread  # noqa: SLF001 - paho tells nobody when an exception ends its thread
+        if not self._stopping and not (thread and thread.is_alive()):
+            raise PartFailedError("the connection to the broker has broken down; the log says why")
+
+    def subscribe(self) -> None:
+        """Ask for the kits' messages; again as long as the broker refuses."""
+        self._client.subscribe([(f"{self._settings.base}/+/{name}", 1) for name in _TOPICS])
+
     def acknowledge(self, message: Message) -> None:
         """Acknowledge a message, if it is still this connection's."""
         if message.qos and message.generation == self.generation:
@@ -89,16 +106,26 @@ class Broker:
         if self.connected:
             self._client.publish(f"{self._settings.base}/{topic}", payload, qos)
 
-    def _on_connect(self, client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect(self, _client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
-            self.last_error = f"the broker refused the connection: {reason}"
-            log.warning("%s; check [broker] username and password_file", self.last_error)
+            self._say_once(f"the broker refused the connection ({reason}); check [broker] username and password_file")
             return
+        self._said = ""
         self.generation += 1
         self.connected = True
         log.info("connected to the broker at %s:%s (session kept: %s)", self._settings.host, self._settings.port,
                  bool(flags.session_present))  # fmt: skip
-        client.subscribe([(f"{self._settings.base}/+/{name}", 1) for name in _TOPICS])
+        self.subscribe()
+
+    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
+        where = f"{self._settings.host}:{self._settings.port}"
+        self._say_once(f"no broker answers at {where}; check [broker] host and port, and that it runs; trying on")
+
+    def _say_once(self, problem: str) -> None:
+        """Log a problem once, until the next connection."""
+        if problem != self._said:
+            self._said = problem
+            log.warning("%s", problem)
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if self.connected:
@@ -109,8 +136,8 @@ class Broker:
     def _on_subscribe(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
-            self.last_error = f"the broker refused the subscription: {refused[0]}"
-            log.error("%s; check the ACL of the user %s", self.last_error, self._settings.username)
+            self._say_once(f"the broker refused the subscription ({refused[0]}); check its access list for the user "
+                           f"{self._settings.username}")  # fmt: skip
         self.receiving = not refused
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:

@@ -2,16 +2,17 @@
 
 import json
 import logging
+import os
 import signal
+import sqlite3
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -26,6 +27,7 @@ app: Final = typer.Typer(
 _messages: Final = Console(stderr=True)
 
 EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
 _LOOK_EVERY_S: Final = 0.5
 
 ConfigOption = Annotated[
@@ -51,12 +53,10 @@ def run(config: ConfigOption = Path("gateway.toml")) -> None:
     """
     from gateway import settings
     from gateway.service import Gateway
+    from gateway.signals import StopSignals
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    Gateway(settings.load(config)).run(stop)
+    Gateway(settings.load(config)).run(StopSignals())
 
 
 @app.command()
@@ -65,7 +65,7 @@ def demo(
         Path | None, typer.Option(metavar="FILE.csv", help="Replay this recording instead of invented air.")
     ] = None,
     hours: Annotated[
-        float | None, typer.Option(min=0.1, help="Hours of air; default 24, or the whole recording.")
+        float | None, typer.Option(min=0.1, max=100_000, help="Hours of air; default 24, or the whole recording.")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="End when all is stored and derived.")] = False,
     directory: Annotated[
@@ -131,7 +131,7 @@ def simulate(
     kit: Annotated[str, typer.Option(help="The kit's id, its user at the broker.")] = "kit-1",
     password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the kit's password.")] = None,
     base: Annotated[str, typer.Option(help="First part of every topic.")] = "lichen/v1",
-    hours: Annotated[float | None, typer.Option(min=0.1, help="Hours to replay; default all.")] = None,
+    hours: Annotated[float | None, typer.Option(min=0.1, max=100_000, help="Hours to replay; default all.")] = None,
     speed: Annotated[int, typer.Option(min=0, help="Simulated seconds a second; 0: as fast as it goes.")] = 1000,
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of the kit's flash.")] = Path("kits"),
     ledger: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: ledger.csv in the folder.")] = None,
@@ -146,8 +146,13 @@ def simulate(
     from gateway.settings import read_secret
     from gateway.simulate import recording
     from gateway.simulate.kits import KitPlan, SimulatedKit
+    from gateway.simulate.mosquitto import probe
+    from gateway.wire import is_kit_name
 
+    if not is_kit_name(kit):
+        raise typer.BadParameter("letters, digits, '.', '_' and '-', not 'gateway'", param_hint="--kit")
     source = recording.read(replay)
+    probe(host, port)
     plan = KitPlan(
         name=kit, folder=directory, recording=source, ledger=ledger or directory / "ledger.csv", host=host, port=port,
         base=base, user=kit, password=read_secret(password_file) if password_file else "",
@@ -195,16 +200,19 @@ def verify(
 
     Example: `lichen verify -c gateway.toml`
     """
+    from gateway.derive.recipe import Recipe
     from gateway.derive.verify import verify as compare
-    from gateway.settings import Derive, load
+    from gateway.settings import Settings, load
     from gateway.store.database import open_reader
 
-    settings = load(config).derive if config else Derive()
-    found = compare(open_reader(_store_dir(directory, config)), settings)
+    store = _store_dir(directory, config)
+    beside = store.parent / "gateway.toml"
+    settings = load(config or beside) if config or beside.exists() else Settings()
+    found = compare(open_reader(store), Recipe.of(settings.derive))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:
-        typer.echo(f"{found.compared} records compared, {len(found.different)} differ, {found.dirty} hours wait")
+        typer.echo(f"{found.compared} records compared, {len(found.different)} differ, {found.waiting} wait")
         for name in found.different[:20]:
             typer.echo(f"  differs: {name}")
     if found.different:
@@ -240,26 +248,38 @@ def _progress() -> Iterator[Callable[[str, float, float], None]]:
 
 
 def _until_interrupted(page_url: str, check: Callable[[], None]) -> None:
+    from gateway.signals import StopSignals
+
     _messages.print(f"The page: [bold]{page_url}[/bold]   (Ctrl-C ends the demonstration)")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopSignals()
     while not stop.wait(_LOOK_EVERY_S):
         check()
 
 
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Run the command line; an error that a person can act on is one line, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)  # so that what was started is ended in order
     try:
         app()
+        sys.stdout.flush()
     except LichenError as error:
-        _messages.print(f"lichen: {error}", style="red", markup=False, highlight=False)
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _fail(str(error))
     except BrokenPipeError:  # the reader of an export went away
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_FAILED)
+    except (OSError, sqlite3.Error) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _fail(problem: str) -> NoReturn:
+    _messages.print(f"lichen: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(EXIT_FAILED)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TextIO
 
-import numpy as np
-
 from calibration.flags import reason_names
 from calibration.quantities import CHANNELS, COUNTERS, DERIVED
 from gateway.records import HOUR_MS, AirHour, Floats, HourRecord, IndexRecord, Readings, SubIndex, TimeSource
-from gateway.store import derived, held, readings
-from gateway.store.chunks import NULL
+from gateway.store import derived, readings
 from gateway.store.database import snapshot
 
 KindName = Literal["raw", "air", "hour", "index"]
@@ -126,7 +123,7 @@ def _cell(value: Cell) -> str:
 
 def raw_columns(connection: sqlite3.Connection) -> list[str]:
     """Return the channels and counters that any stored reading has, in the order of `calibration.quantities`."""
-    present = held.column_names(connection)
+    present = readings.column_names(connection)
     return [name for name in (*CHANNELS, *COUNTERS) if name in present]
 
 
@@ -137,8 +134,8 @@ def _raw_header(names: Sequence[str]) -> tuple[str, ...]:
 def _raw_rows(
     connection: sqlite3.Connection, names: Sequence[str], kit: str | None, hour_from: int | None, hour_to: int | None
 ) -> Iterator[Sequence[Cell]]:
-    for name, hour in held.raw_hours(connection, kit=kit, hour_from=hour_from, hour_to=hour_to):
-        yield from _placed_rows(readings.read(connection, name, hour, hour + 1), names)
+    for found in readings.each_hour(connection, kit=kit, hour_from=hour_from, hour_to=hour_to):
+        yield from _placed_rows(found, names)
     if hour_from is None and hour_to is None:
         yield from _waiting_rows(connection, names, kit)
 
@@ -153,13 +150,11 @@ def _placed_rows(found: Readings, names: Sequence[str]) -> Iterator[Sequence[Cel
 
 
 def _waiting_rows(connection: sqlite3.Connection, names: Sequence[str], kit: str | None) -> Iterator[Sequence[Cell]]:
-    for chunk in held.waiting(connection, kit=kit):
-        wire = dict(zip(chunk.columns, chunk.rows.T, strict=True))
-        values = {name: np.where(c == NULL, np.nan, c / _per_unit(name)) for name, c in wire.items()}
-        n = len(chunk.rows)
-        columns = [_numbers(name, values.get(name), n) for name in (*_FACTS, *names)]
+    for found in readings.waiting(connection, kit=kit):
+        n = len(found.seq)
+        columns = [_numbers(name, found.columns.get(name), n) for name in (*_FACTS, *names)]
         yield from zip(
-            [None] * n, [chunk.kit] * n, [chunk.boot] * n, wire["seq"].tolist(), *columns[: len(_FACTS)],
+            [None] * n, [found.kit] * n, [found.boot] * n, found.seq.tolist(), *columns[: len(_FACTS)],
             [None] * n, [None] * n, *columns[len(_FACTS) :], strict=True,
         )  # fmt: skip
 

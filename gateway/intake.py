@@ -1,7 +1,6 @@
 """Messages to rows: one transaction, then acknowledgements in arrival order, then receipts."""
 
 import logging
-import re
 import sqlite3
 import time
 from collections import Counter
@@ -22,10 +21,17 @@ log = logging.getLogger(__name__)
 RECEIPT_BOOTS: Final = 32
 RECEIPT_AGE_MS: Final = 60 * 86_400_000
 _RECEIPT_EVERY_S: Final = 1.0
-_KIT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_RESERVED: Final = "gateway"
+_KINDS: Final = frozenset({"obs", "backlog", "about", "status"})
 
 Publish = Callable[[str, bytes, int], None]
+
+
+class _UnforeseenError(Exception):
+    """A message met a mistake of this program; everything of its transaction is undone."""
+
+    def __init__(self, message: Message, cause: Exception) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.message = message
 
 
 class Intake:
@@ -50,28 +56,42 @@ class Intake:
         self._owed: dict[str, set[int]] = {}
         self._sent_s: dict[str, float] = {}
         self._came_up = False
+        self._trusted = False
 
     def store(self, messages: Sequence[Message]) -> None:
         """Commit the messages, then acknowledge them; raises `sqlite3.Error` with nothing stored or acknowledged."""
-        self._counts = {}
-        try:
-            with transaction(self._db):
-                for message in messages:
-                    self._store_one(message)
-                self._raw.flush()
-                for kit, counts in self._counts.items():
-                    counters.add(self._db, kit, counts)
-        except sqlite3.Error:
-            self._raw.forget()
-            raise
+        doomed: dict[int, str] = {}
+        while True:
+            try:
+                self._commit(messages, doomed)
+                break
+            except _UnforeseenError as error:
+                # Again without it: whatever it is, it must not come back from the broker for ever.
+                log.exception("a message on %.100r cannot be read", error.message.topic)
+                doomed[id(error.message)] = str(error)
         for message in messages:
             self._acknowledge(message)
         if self._came_up:
             self._came_up = False
             self.announce_time()
 
+    def _commit(self, messages: Sequence[Message], doomed: dict[int, str]) -> None:
+        self._counts = {}
+        self._trusted = self._clock_trusted()
+        try:
+            with transaction(self._db):
+                for message in messages:
+                    self._store_one(message, doomed.get(id(message)))
+                self._raw.flush()
+                for kit, counts in self._counts.items():
+                    counters.add(self._db, kit, counts)
+        except (sqlite3.Error, _UnforeseenError):
+            self._raw.forget()
+            raise
+
     def release_waiting(self) -> None:
         """Place the rows whose time has become known, or has come."""
+        self._trusted = self._clock_trusted()
         try:
             with transaction(self._db):
                 if self._raw.release_waiting(self._horizon_ms(now_ms())):
@@ -87,8 +107,9 @@ class Intake:
         for kit in due:
             self._sent_s[kit] = now_s
             for boot in self._owed.pop(kit):
-                receipt = wire.Stored(v=wire.VERSION, boot=boot, seq=self._raw.receipt(kit, boot, now_ms()))
-                self._publish(f"{kit}/stored", wire.encode(receipt), 1)
+                if (seq := self._raw.receipt(kit, boot)) >= 0:
+                    receipt = wire.Stored(v=wire.VERSION, boot=boot, seq=seq)
+                    self._publish(f"{kit}/stored", wire.encode(receipt), 1)
 
     def announce_time(self) -> None:
         """Tell the kits what time it is, and whether to believe it."""
@@ -96,21 +117,24 @@ class Intake:
         self._publish("gateway/time", wire.encode(wire.GatewayTime(wire.VERSION, t, ms, int(self._clock_trusted()))), 0)
 
     def _horizon_ms(self, received_ms: int) -> int | None:
-        return received_ms + FUTURE_LIMIT_S * 1000 if self._clock_trusted() else None
+        return received_ms + FUTURE_LIMIT_S * 1000 if self._trusted else None
 
-    def _store_one(self, message: Message) -> None:
-        kit, kind = self._address(message.topic)
+    def _store_one(self, message: Message, doom: str | None) -> None:
+        name, _, kind = message.topic.removeprefix(f"{self._base}/").partition("/")
+        kit = name if wire.is_kit_name(name) else None
         try:
+            if doom is not None:
+                raise WireError(Reason.INTERNAL, doom)  # noqa: TRY301 - handled with the others
             self._route(kit, kind, message)
         except WireError as error:
             self._bury(kit, message, error)
-
-    def _address(self, topic: str) -> tuple[str | None, str]:
-        kit, _, kind = topic.removeprefix(f"{self._base}/").partition("/")
-        return (kit if _KIT_NAME.fullmatch(kit) and kit != _RESERVED else None), kind
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            raise _UnforeseenError(message, error) from error
 
     def _route(self, kit: str | None, kind: str, message: Message) -> None:
-        if kit is None or kind not in {"obs", "backlog", "about", "status"}:
+        if kit is None or kind not in _KINDS:
             raise WireError(Reason.BAD_TOPIC, "not the topic of a kit that the gateway reads")
         self._raw.heard(kit, message.received_ms)
         if kind == "status":
@@ -129,7 +153,7 @@ class Intake:
         batch = wire.decode_batch(message.payload)
         added = self._raw.add(kit, batch, message.received_ms, self._horizon_ms(message.received_ms))
         self._owed.setdefault(kit, set()).add(batch.boot)
-        self._count(kit, message, messages=1, rows=added.new, duplicates=added.duplicates)
+        self._count(kit, message, batches=1, rows=added.new, duplicates=added.duplicates)
         if added.conflicts:
             seqs = ", ".join(str(s) for s in added.conflicts[:10])
             raise WireError(Reason.CONFLICT, f"other content is stored under seq {seqs}")
@@ -143,19 +167,18 @@ class Intake:
             self._came_up = True
 
     def _bury(self, kit: str | None, message: Message, error: WireError) -> None:
-        # A run without gaps can be settled as a range; a kit sends nothing else.
-        settled = error.boot is not None and len(error.seqs) == error.seqs[-1] - error.seqs[0] + 1
-        seqs = error.seqs if settled else ()
+        # Only a run without gaps is settled: the range of another would count rows as held that never came.
+        rows = error.rows if error.rows and error.rows.is_run else None
         new = deadletters.keep(
             self._db, received_ms=message.received_ms, topic=message.topic, kit=kit, reason=error.reason,
-            detail=error.detail, payload=message.payload, boot=error.boot, seqs=seqs,
+            detail=error.detail, payload=message.payload, rows=rows,
         )  # fmt: skip
         self._count(kit, message, dead_letters=int(new), dead_letter_copies=int(not new))
-        if kit is not None and error.boot is not None and seqs:
-            self._raw.settle(kit, error.boot, seqs, message.received_ms)
-            self._owed.setdefault(kit, set()).add(error.boot)
+        if kit is not None and rows:
+            self._raw.settle(kit, rows, message.received_ms)
+            self._owed.setdefault(kit, set()).add(rows.boot)
         if new:
-            log.warning("dead letter on %s: %s", message.topic, error)
+            log.warning("dead letter on %.100r: %r", message.topic, str(error))
 
     def _count(self, kit: str | None, message: Message, **counts: int) -> None:
         number = self._raw.kit_id(kit, message.received_ms) if kit else 0

@@ -44,16 +44,19 @@ def find(program: Program) -> str:
     MissingPartError
         Naming how to get it.
     """
+    named = os.environ.get(program.variable)
+    if named and not _runs(named):
+        raise MissingPartError(program.name, f"{program.variable} names {named!r}, which is no program")
     tools = Path(os.environ.get("LICHEN_TOOLS") or _ROOT / ".tools")
     search = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))
-    for candidate in (
-        os.environ.get(program.variable),
-        str(tools / program.place),
-        shutil.which(program.name, path=search),
-    ):
-        if candidate and os.access(candidate, os.X_OK):
+    for candidate in (named, str(tools / program.place), shutil.which(program.name, path=search)):
+        if candidate and _runs(candidate):
             return candidate
     raise MissingPartError(program.name, program.remedy)
+
+
+def _runs(path: str) -> bool:
+    return Path(path).is_file() and os.access(path, os.X_OK)
 
 
 def firmware_dir() -> Path:

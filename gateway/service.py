@@ -3,13 +3,13 @@
 import logging
 import queue
 import sqlite3
-import threading
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from gateway import system_clock
 from gateway.broker import Broker, Message
 from gateway.derive.dirty import Deriver
+from gateway.derive.recipe import Recipe
 from gateway.intake import Intake
 from gateway.notify import notify
 from gateway.settings import Settings, read_secret
@@ -27,14 +27,25 @@ _MINUTE_S: Final = 60.0
 _RETRY_S: Final = 1.0
 
 
+class Stop(Protocol):
+    """What ends the work: a `threading.Event`, or signals."""
+
+    def is_set(self) -> bool:
+        """Tell whether it is time."""
+
+    def wait(self, timeout_s: float | None = None, /) -> bool:
+        """Wait for it; returns whether it is time."""
+
+
 class Gateway:
     """Everything that one `lichen run` does."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         password = settings.broker.password_file
-        self._db = open_writer(settings.store_dir)
         self._broker = Broker(settings.broker, read_secret(settings.beside(password)) if password else None)
+        recipe = Recipe.of(settings.derive)
+        self._db = open_writer(settings.store_dir)  # last, so that a wrong configuration leaves nothing behind
         self._intake = Intake(
             self._db,
             base=settings.broker.base,
@@ -42,14 +53,22 @@ class Gateway:
             acknowledge=self._broker.acknowledge,
             clock_trusted=self._clock_trusted,
         )
-        self._deriver = Deriver(self._db, settings.derive)
+        self._deriver = Deriver(self._db, recipe)
         self._web = WebServer(create_app(settings, self._clock_trusted), settings.web) if settings.web.enabled else None
         self._sink = SinkProcess(settings.path) if settings.influx else None
         self._last_derived_s = 0.0
         self._greeted_generation = 0
+        self._next_minute_s = 0.0
+        self._said = ""
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set."""
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set.
+
+        Raises
+        ------
+        PartFailedError
+            If a part has broken down in a way that only a new start can mend.
+        """
         if self._web:
             self._web.start()
             log.info("the page is at http://%s:%s/", self._settings.web.host, self._web.port)
@@ -58,7 +77,10 @@ class Gateway:
         self._broker.start()
         notify("READY=1")
         try:
-            self._write_until(stop)
+            while not stop.is_set():
+                self._store(self._gather(), stop)
+                self._work_between(stop)
+                self._broker.check()
         finally:
             notify("STOPPING=1")
             self._broker.stop()
@@ -68,33 +90,38 @@ class Gateway:
                 self._web.stop()
             self._db.close()
 
-    def _write_until(self, stop: threading.Event) -> None:
-        next_minute_s = time.monotonic() + _MINUTE_S
-        while not stop.is_set():
-            messages = self._gather()
-            try:
-                if messages:
-                    self._intake.store(messages)
-                if time.monotonic() >= next_minute_s or self._newly_connected():
-                    next_minute_s = time.monotonic() + _MINUTE_S
-                    self._every_minute()
-                self._derive()
-                self._intake.send_receipts()
-                if self._sink:
-                    self._sink.poll()
-            except sqlite3.Error as error:
-                # Nothing was acknowledged: the broker delivers what this connection left open, once it is new.
-                log.error("the store cannot be written (%s); trying again", error)  # noqa: TRY400 - no traceback
-                self._store_again(messages, stop)
-
-    def _store_again(self, messages: list[Message], stop: threading.Event) -> None:
-        while messages and not stop.wait(_RETRY_S):
+    def _store(self, messages: list[Message], stop: Stop) -> None:
+        """Store and acknowledge; while the store cannot be written nothing is acknowledged and the broker waits."""
+        while messages:
             try:
                 self._intake.store(messages)
             except sqlite3.Error as error:
-                log.error("the store cannot be written (%s); trying again", error)  # noqa: TRY400 - no traceback
+                self._say_once(f"the store cannot be written ({error}); nothing is acknowledged until it can")
+                if stop.wait(_RETRY_S):
+                    return
             else:
+                self._said = ""
                 return
+
+    def _work_between(self, stop: Stop) -> None:
+        """Do what is due beside storing; what fails is tried again later."""
+        try:
+            if time.monotonic() >= self._next_minute_s or self._newly_connected():
+                self._next_minute_s = time.monotonic() + _MINUTE_S
+                self._every_minute()
+            self._derive()
+            self._intake.send_receipts()
+        except sqlite3.Error as error:
+            self._say_once(f"the store cannot be used ({error}); trying on")
+            stop.wait(_RETRY_S)
+        if self._sink:
+            self._sink.poll()
+
+    def _say_once(self, problem: str) -> None:
+        """Log a problem once, until the store could be written again."""
+        if problem != self._said:
+            self._said = problem
+            log.error("%s", problem)
 
     def _gather(self) -> list[Message]:
         """Wait for a message, then for more that one commit can take."""
@@ -127,6 +154,8 @@ class Gateway:
         return True
 
     def _every_minute(self) -> None:
+        if self._broker.connected and not self._broker.receiving:
+            self._broker.subscribe()
         self._intake.announce_time()
         self._intake.release_waiting()
 

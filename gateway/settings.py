@@ -10,6 +10,9 @@ from msgspec import Meta
 
 from gateway.errors import SettingsError
 
+_HOST: Final = r"^[0-9A-Za-z_:-]+(\.[0-9A-Za-z_-]+)*$"
+_TOPIC: Final = r"^[^+#/\x00]+(/[^+#/\x00]+)*$"
+
 
 def _doc(text: str) -> Meta:
     return Meta(description=text)
@@ -18,12 +21,18 @@ def _doc(text: str) -> Meta:
 class Broker(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """`[broker]`: where the kits' messages come from."""
 
-    host: Annotated[str, _doc("name or address of the MQTT broker")] = "127.0.0.1"
+    host: Annotated[str, Meta(pattern=_HOST, description="name or address of the MQTT broker")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=1, le=65535, description="its port")] = 1883
     username: Annotated[str, _doc("the gateway's user at the broker")] = "gateway"
-    password_file: Annotated[str | None, _doc("file that holds the password; relative to this file")] = None
-    client_id: Annotated[str, _doc("name of the persistent session; one gateway each")] = "lichen-gateway"
-    base: Annotated[str, _doc("first part of every topic")] = "lichen/v1"
+    password_file: Annotated[
+        Annotated[str, Meta(min_length=1)] | None, _doc("file that holds the password; relative to this file")
+    ] = None
+    client_id: Annotated[str, Meta(min_length=1, description="name of the persistent session; one gateway each")] = (
+        "lichen-gateway"
+    )
+    base: Annotated[str, Meta(pattern=_TOPIC, description="first part of every topic, without a slash at its ends")] = (
+        "lichen/v1"
+    )
     receive_maximum: Annotated[
         int, Meta(ge=1, le=65535, description="messages the broker may send ahead of acknowledgement")
     ] = 1000
@@ -117,8 +126,10 @@ def load(path: Path) -> Settings:
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(path, f"cannot be read ({error})") from error
+    except OSError as error:
+        raise SettingsError(path, f"cannot be read ({error.strerror})") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(path, f"is not TOML ({error})") from error
     _check_names(path, table)
     try:
         return msgspec.structs.replace(msgspec.convert(table, Settings), path=path.resolve())
@@ -151,8 +162,10 @@ def read_secret(path: Path) -> str:
     """
     try:
         secret = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(path, f"cannot be read ({error})") from error
+    except OSError as error:
+        raise SettingsError(path, f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(path, "is not text") from error
     if not secret:
         raise SettingsError(path, "is empty; it must hold the secret alone")
     return secret

@@ -5,6 +5,7 @@ import time
 from typing import Literal
 
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
+_libc = ctypes.CDLL(None)
 
 
 def now_ms() -> int:
@@ -17,5 +18,5 @@ def is_trusted(setting: bool | Literal["auto"]) -> bool:
     if setting != "auto":
         return setting
     timex = ctypes.create_string_buffer(256)  # struct timex, mode 0: read only; 208 bytes on 64-bit Linux
-    state: int = ctypes.CDLL(None, use_errno=True).adjtimex(timex)
+    state: int = _libc.adjtimex(timex)
     return 0 <= state < _TIME_ERROR

@@ -1,9 +1,10 @@
 """Version 1 messages to typed structs and back; no I/O."""
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import pairwise
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +17,10 @@ MAX_BOOT: Final = 2**32 - 1
 MAX_INTEGER: Final = 2**63 - 1
 MAX_TIME_S: Final = 2**33  # the year 2242: later is a kit's mistake, and times in ms stay far from the 64-bit end
 MAX_INTERVAL_S: Final = 86_400
+MAX_DETAIL: Final = 200
+
+RESERVED_NAME: Final = "gateway"
+_KIT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Reason(StrEnum):
@@ -31,17 +36,31 @@ class Reason(StrEnum):
     BAD_RANGE = "bad_range"
     BAD_TOPIC = "bad_topic"
     CONFLICT = "conflict"
+    INTERNAL = "internal"
 
 
 class WireError(Exception):
-    """A message that is not version 1; `seqs` are the rows it meant to bring, where boot and seq can be read."""
+    """A message that is not version 1; `rows` are those it meant to bring, where they can be read."""
 
-    def __init__(self, reason: Reason, detail: str, *, boot: int | None = None, seqs: Sequence[int] = ()) -> None:
+    def __init__(self, reason: Reason, detail: str, *, rows: "Rows | None" = None) -> None:
+        detail = detail[:MAX_DETAIL]
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
-        self.boot = boot
-        self.seqs = seqs
+        self.rows = rows
+
+
+class Rows(NamedTuple):
+    """Which rows a message is about: its boot, the oldest seq the kit still holds, and their own, rising."""
+
+    boot: int
+    first: int
+    seqs: Sequence[int]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether their seqs have no gap."""
+        return len(self.seqs) == self.seqs[-1] - self.seqs[0] + 1
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -108,6 +127,11 @@ encode: Final = msgspec.json.Encoder().encode
 """Bytes of any message of this module."""
 
 
+def is_kit_name(name: str) -> bool:
+    """Tell whether a kit may have this id: letters, digits, `.`, `_` and `-`, not the gateway's own."""
+    return bool(_KIT_NAME.fullmatch(name)) and name != RESERVED_NAME
+
+
 def decode_batch(payload: bytes) -> Batch:
     """Return the checked batch.
 
@@ -134,7 +158,7 @@ def _not_a_batch(payload: bytes, error: Exception) -> WireError:
         return WireError(Reason.NOT_JSON, str(error))
     try:
         version = _decode_versioned(payload).v
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         version = VERSION
     if version != VERSION:
         return WireError(Reason.UNKNOWN_VERSION, f"v {version}")
@@ -171,7 +195,7 @@ def _check_values(batch: Batch) -> None:
     _bounded("t", [t for t in columns["t"] if t is not None], 0, MAX_TIME_S)
     for name in batch.cols:
         if name not in WIRE_COLUMNS:
-            raise WireError(Reason.UNKNOWN_COLUMN, f"column {name[:40]!r}", boot=batch.boot, seqs=seqs)
+            raise WireError(Reason.UNKNOWN_COLUMN, f"column {name[:40]!r}", rows=Rows(batch.boot, batch.first, seqs))
         present = [v for v in columns[name] if v is not None]
         if present and not (min(present) >= -MAX_INTEGER and max(present) <= MAX_INTEGER):
             raise WireError(Reason.BAD_RANGE, f"{name} is beyond 64 bits")

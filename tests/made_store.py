@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from gateway.derive.dirty import Deriver
+from gateway.derive.recipe import Recipe
 from gateway.settings import Derive, Settings, Store, Web
 from gateway.store.database import open_writer, transaction
 from gateway.store.raw import RawWriter
@@ -28,7 +29,7 @@ class MadeStore:
         self.dir = store_dir
         self.db: sqlite3.Connection = open_writer(store_dir)
         self.writer = RawWriter(self.db)
-        self.deriver = Deriver(self.db, Derive())
+        self.deriver = Deriver(self.db, Recipe.of(Derive()))
 
     def add(self, kit: str, cols: tuple[str, ...], rows: Iterable[list[int | None]], *, boot: int = 7) -> None:
         rows = list(rows)

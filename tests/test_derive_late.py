@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from test_intake import Bench
 
 from gateway.derive.dirty import Deriver
+from gateway.derive.recipe import Recipe
 from gateway.derive.verify import verify
 from gateway.settings import Derive
 from gateway.store import derived
 
+RECIPE = Recipe.of(Derive())
 T0 = 1_795_215_600  # a whole hour
 COLUMNS = ["seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "env_n", "env_bad", "temp", "rh"]
 
@@ -25,7 +27,7 @@ def message(bench, minutes, *, value=None, boot=7):
 
 
 def derive_all(db):
-    deriver = Deriver(db, Derive())
+    deriver = Deriver(db, RECIPE)
     while deriver.step():
         pass
 
@@ -57,7 +59,7 @@ def test_a_late_row_changes_its_hour_and_the_indices_it_reaches_and_nothing_else
     touched = {key[2] for key in changed if key[0] == "index"}
     assert touched <= set(range(hour, hour + 24))
     assert {hour, hour + 23} <= touched
-    assert not verify(bench.db, Derive()).different
+    assert not verify(bench.db, RECIPE).different
 
 
 def test_a_copy_derives_nothing_again(tmp_path):
@@ -84,11 +86,11 @@ def test_any_order_with_restarts_equals_a_clean_recomputation(tmp_path_factory, 
         bench.send(*[message(bench, sorted(part)) for part in parts[:count]])
         parts = parts[count:]
         if rng.random() < 0.6:
-            Deriver(bench.db, Derive()).step()
+            Deriver(bench.db, RECIPE).step()
         if rng.random() < 0.3:
             bench.open()
     derive_all(bench.db)
-    verdict = verify(bench.db, Derive())
+    verdict = verify(bench.db, RECIPE)
     assert verdict.compared > 0
     assert not verdict.different
     clean = Bench(tmp_path_factory.mktemp("clean"))
@@ -102,11 +104,27 @@ def without_rev(record):
     return msgspec.structs.replace(record, rev=0)
 
 
+def test_another_recipe_derives_everything_again(tmp_path):
+    bench = Bench(tmp_path)
+    bench.send(*[message(bench, range(m, m + 100)) for m in (1, 101, 201, 301)])
+    derive_all(bench.db)
+    before = revisions(bench.db)
+    Deriver(bench.db, RECIPE)
+    assert derived.count_dirty(bench.db) == 0
+    other = Recipe.of(Derive(schemes=("tw-2025",)))
+    deriver = Deriver(bench.db, other)
+    while deriver.step():
+        pass
+    assert {i.scheme for i in derived.read_indices(bench.db)} == {"tw-2025"}
+    assert revisions(bench.db) == {k: v for k, v in before.items() if k[1] != "us-2024"}  # what is equal stays
+    assert not verify(bench.db, other).different
+
+
 def test_verify_finds_what_was_changed_behind_its_back(tmp_path):
     bench = Bench(tmp_path)
     bench.send(message(bench, range(1, 130)))
     derive_all(bench.db)
     bench.db.execute("UPDATE hour SET record = replace(CAST(record AS TEXT), 'kit-1', 'kit-9')")
-    assert any(name.startswith("hour") for name in verify(bench.db, Derive()).different)
+    assert any(name.startswith("hour") for name in verify(bench.db, RECIPE).different)
     bench.db.execute("DELETE FROM site_index")
-    assert any(name.startswith("index") for name in verify(bench.db, Derive()).different)
+    assert any(name.startswith("index") for name in verify(bench.db, RECIPE).different)

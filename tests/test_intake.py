@@ -109,7 +109,7 @@ def test_copies_change_nothing_and_are_counted(bench):
     bench.send(first)
     bench.send(first, batch([2, 3, 4], bench=bench, topic="backlog"))
     assert bench.rows() == {("kit-1", 7, s) for s in (1, 2, 3, 4)}
-    assert counters.totals(bench.db) == {"messages": 3, "rows": 4, "duplicates": 5}
+    assert counters.totals(bench.db) == {"batches": 3, "rows": 4, "duplicates": 5}
 
 
 def test_a_copy_with_other_content_is_a_conflict_and_its_new_rows_are_stored(bench):
@@ -145,6 +145,41 @@ def test_dead_lettered_rows_count_as_held(bench):
     bench.open()  # and still after a restart
     bench.send(batch([4], first=1, bench=bench))
     assert bench.receipts() == {("kit-1", 7): 4}
+
+
+def test_a_dead_letter_that_comes_first_does_not_pass_the_rows_before_it(bench):
+    unknown = batch([100], first=0, bench=bench)
+    bench.send(bench.message(unknown.topic, unknown.payload.replace(b"pm25_cf1", b"pm25_new")))
+    assert bench.receipts() == {}  # nothing below 100 is here
+    bench.open()
+    bench.send(batch([101], first=0, bench=bench))
+    assert bench.receipts() == {}
+    bench.send(batch(list(range(100)), bench=bench))
+    assert bench.receipts() == {("kit-1", 7): 101}
+
+
+def test_a_mistake_of_the_program_costs_one_message_only(bench, monkeypatch):
+    real = bench.intake._raw.add
+
+    def add(name, found, received_ms, horizon_ms):
+        added = real(name, found, received_ms, horizon_ms)
+        if found.first == 2:
+            raise ZeroDivisionError("a mistake")
+        return added
+
+    monkeypatch.setattr(bench.intake._raw, "add", add)
+    bench.send(batch([1], first=1, bench=bench), batch([2], bench=bench), batch([3], first=1, bench=bench))
+    assert bench.acknowledged == [1, 2, 3]
+    assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 7, 3)}
+    assert deadletters.count(bench.db) == {"internal": 1}
+    assert counters.totals(bench.db)["rows"] == 2
+
+
+def test_a_huge_message_is_kept_in_part(bench):
+    bench.send(bench.message("lichen/v1/kit-1/obs", b"x" * 10_000_000))
+    ((size, detail),) = bench.db.execute("SELECT length(payload), detail FROM dead_letter").fetchall()
+    assert size == wire.MAX_MESSAGE_BYTES
+    assert "10000000 bytes" in detail
 
 
 def test_a_kit_that_comes_up_gets_its_receipts_and_the_time(bench):

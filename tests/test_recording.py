@@ -51,6 +51,8 @@ def test_a_blank_is_kept_as_a_silent_sensor_and_counted(read, cell):
         (1, "1e9", "can only report"),
         (1, "inf", "not a number"),
         (2, "twelve", "not a number"),
+        (2, "1_000", "not a number"),
+        (0, "2023-09-01 00:02:52.4", "whole seconds"),
         (5, "-60", "current_temp_f is -60; the sensor can only report -40 to 257"),
         (6, "101", "can only report 0 to 100 %"),
         (0, "01/09/2023 00:02", "not a time like"),

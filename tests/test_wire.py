@@ -46,7 +46,8 @@ def test_an_unknown_column_tells_its_rows_so_that_receipts_can_pass_them():
     )
     with pytest.raises(wire.WireError) as refused:
         wire.decode_batch(payload)
-    assert (refused.value.reason, refused.value.boot, list(refused.value.seqs)) == ("unknown_column", 7, [4, 5])
+    rows = refused.value.rows
+    assert (refused.value.reason, rows.boot, rows.first, list(rows.seqs)) == ("unknown_column", 7, 4, [4, 5])
 
 
 def test_receipt_and_time_are_the_golden_bytes():

@@ -155,10 +155,13 @@ class Publisher:
 
     def _acknowledged(self, pid):
         what = self._inflight.pop(pid, None)
-        if what and not self._receipts:
+        if what:
             boot, _, last = what
             waiting = [w[1] for w in self._inflight.values() if w and w[0] == boot]
-            self.window.receipt(boot, min(waiting) - 1 if waiting else last)
+            if not waiting:
+                self.window.acknowledged(boot)
+            if not self._receipts:
+                self.window.receipt(boot, min(waiting) - 1 if waiting else last)
         self._wake.set()
 
     def _message(self, topic, payload):

@@ -3,6 +3,12 @@
 At most LIMIT rows beyond the receipts are under way. Patience counts the gateway's time messages: PATIENCE of them
 without a receipt, and it starts again behind the last one; after ROUNDS of these the first batch is set aside (kept,
 passed by `first`) and tried again at the next connection, after everything else.
+
+Receipts pass what `first` passed, so one frees what was set aside only if nothing else can have caused it. The batch is
+sent when the newest row, sent once, has its receipt: what went before it is done with, copies too. After the PUBACKs of
+the batch the first receipt of its boot is then its own; once any other row goes the try is over, and the batch is kept
+for the next connection. (Waiting for a second receipt proves nothing: this boot's next row brings one though the batch
+was lost, and an earlier boot's batch brings only one.)
 """
 
 LIMIT = 256
@@ -21,15 +27,24 @@ class Window:
         self._sent = {}  # boot -> last seq sent on this connection
         self._aside = {}  # boot -> (first, last) set aside
         self._base = {}  # boot -> last receipt, for boots with something set aside: the ring cannot free beyond it
-        self._retry = {}  # boot -> last seq sent again of what is set aside
+        self._retry = {}  # boot -> last seq sent again of what is set aside; not in it: not in this connection
+        self._acked = set()  # boots whose retry has all its PUBACKs
+        self._made = 0  # last row made before sending began anew: those after it are sent once
+        self._once = False  # the last row sent, of nothing set aside, was such a one
         self._waits = self._rounds = 0
         self.resent = 0  # times it started again without a new connection
 
     def restart(self):
         """A new connection: everything without a receipt is to be sent again."""
-        self._sent = {}
         self._retry = {boot: first - 1 for boot, (first, _) in self._aside.items()}
+        self._acked = set()
         self._waits = 0
+        self._anew()
+
+    def _anew(self):
+        self._sent = {}
+        self._made = self._ring.last(self._boot)
+        self._once = False
 
     def base(self, boot):
         """Last seq that need not be sent."""
@@ -60,11 +75,12 @@ class Window:
         return self._again(room)
 
     def _again(self, room):
-        if self.outstanding():
+        if not self._once or self.outstanding():
             return None
         for boot, sent in self._retry.items():
             first, last = self._aside[boot]
-            if sent < last:
+            sent = max(sent, self._ring.first(boot) - 1)
+            if sent < last <= self._ring.last(boot):  # a full ring may have given it up
                 return False, boot, sent + 1, min(room, last - sent), first
         return None
 
@@ -72,8 +88,20 @@ class Window:
         """The rows up to `last` are on their way."""
         if last <= self.base(boot):
             self._retry[boot] = last
-        else:
-            self._sent[boot] = last
+            return
+        self._sent[boot] = last
+        self._once = boot == self._boot and last > self._made
+        for other in [b for b, seq in self._retry.items() if seq >= self._aside[b][0]]:
+            self._give_up(other)
+
+    def _give_up(self, boot):
+        self._retry.pop(boot, None)
+        self._acked.discard(boot)
+
+    def acknowledged(self, boot):
+        """The broker has every message of that boot that was sent."""
+        if boot in self._retry and self._retry[boot] >= self._aside[boot][1]:
+            self._acked.add(boot)
 
     def receipt(self, boot, seq):
         """Everything of that boot up to seq is stored. False if there is no such boot here."""
@@ -84,11 +112,10 @@ class Window:
         if boot in self._aside:
             last = self._aside[boot][1]
             self._base[boot] = max(self._base[boot], seq)
-            # receipts pass what `first` passed; only one that follows its sending again speaks of what was set aside
-            if self._retry.get(boot, 0) < last or seq < last:
+            if boot not in self._acked or seq < last:
                 return True
             del self._aside[boot]
-            del self._retry[boot]
+            self._give_up(boot)
             seq = self._base.pop(boot)
         self._ring.free(boot, seq)
         return True
@@ -106,7 +133,7 @@ class Window:
         if self._rounds >= ROUNDS:
             self._rounds = 0
             self._set_aside()
-        self._sent = {}
+        self._anew()
         self.resent += 1
         return True
 
@@ -118,6 +145,7 @@ class Window:
                 last = min(sent, base + BATCH)
                 self._aside[boot] = (self._aside.get(boot, (base + 1,))[0], last)
                 self._base[boot] = last
+                self._give_up(boot)
                 return
 
     def set_aside(self):

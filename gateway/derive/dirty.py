@@ -5,11 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from calibration.corrections import UnknownCorrectionError
-from gateway.aqi.scheme import Scheme, SchemeError, UnknownSchemeError
 from gateway.derive import chain
-from gateway.errors import LichenError
-from gateway.settings import Derive
+from gateway.derive.recipe import Recipe
 from gateway.store import derived, readings
 from gateway.store.database import transaction
 
@@ -20,15 +17,17 @@ HOURS_A_STEP: Final = 48
 class Deriver:
     """Keeps the derived records equal to the readings; belongs to the one writing thread."""
 
-    def __init__(self, db: sqlite3.Connection, settings: Derive) -> None:
+    def __init__(self, db: sqlite3.Connection, recipe: Recipe) -> None:
         self._db = db
-        self._correction = settings.correction
-        self._schemes = load_schemes(settings)
+        self._recipe = recipe
         self.waiting = True
+        if derived.recipe(db) != recipe.label:
+            with transaction(db):
+                derived.start_again(db, recipe.label, [scheme.name for scheme in recipe.schemes])
 
     def step(self) -> int:
         """Derive the next dirty hours; returns how many there were."""
-        dirty = derived.take_dirty(self._db, HOURS_A_STEP)
+        dirty = derived.next_dirty(self._db, HOURS_A_STEP)
         self.waiting = len(dirty) == HOURS_A_STEP
         if not dirty:
             return 0
@@ -43,7 +42,7 @@ class Deriver:
         site = name  # a kit without a deployment is at a site named after itself
         for first, last in _runs(hours):
             found = readings.read(self._db, name, first, last + 1)
-            for air, hour in chain.derive_hours(found, site=site, correction=self._correction):
+            for air, hour in chain.derive_hours(found, site=site, correction=self._recipe.correction):
                 derived.write_air(self._db, kit, air)
                 derived.write_hour(self._db, kit, hour)
         for first, last in _runs(chain.touched_hours(hours)):
@@ -52,23 +51,8 @@ class Deriver:
     def _derive_site(self, site: str, first: int, last: int) -> None:
         reach = chain.LOOKBACK_HOURS - 1
         window = derived.read_hours(self._db, kit=site, hour_from=first - reach, hour_to=last + reach + 1)
-        for record in chain.derive_indices(site, self._schemes, list(window), first, last):
+        for record in chain.derive_indices(site, self._recipe.schemes, list(window), first, last):
             derived.write_index(self._db, record)
-
-
-def load_schemes(settings: Derive) -> tuple[Scheme, ...]:
-    """Load the configured schemes, and check that the correction is known.
-
-    Raises
-    ------
-    LichenError
-        Naming what is unknown and the nearest known name.
-    """
-    try:
-        chain.row_steps(settings.correction)
-        return chain.load_schemes(settings.schemes)
-    except (UnknownCorrectionError, UnknownSchemeError, SchemeError) as error:
-        raise LichenError(f"[derive]: {error}") from error
 
 
 def _runs(hours: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Starting the processes of a demonstration so that none outlives it."""
 
 import ctypes
+import os
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -16,8 +17,11 @@ def start(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     It is in a process group of its own: Ctrl-C in a terminal reaches the demonstration alone, which then ends the
     others in their order.
     """
-    return subprocess.Popen(command, process_group=0, preexec_fn=_die_with_parent, **options)  # noqa: PLW1509
+    parent = os.getpid()
 
+    def die_with_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it ended before the kernel knew
+            os._exit(1)
 
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return subprocess.Popen(command, process_group=0, preexec_fn=die_with_parent, **options)  # noqa: PLW1509

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gateway.errors import LichenError, PartFailedError, StoreError
+from gateway.programs import MICROPYTHON, MOSQUITTO, MOSQUITTO_PASSWD, find
 from gateway.simulate import model
 from gateway.simulate.gateway_process import GatewayProcess
 from gateway.simulate.kits import KitPlan, SimulatedKit
@@ -57,7 +58,7 @@ class Summary:
     dead_letters: int
     hours: int
     indices: int
-    influx_lines_behind: int | None
+    influx_revisions_behind: int | None
     gateway_restarts: int
     boots: int
     seconds: float
@@ -67,10 +68,16 @@ class Demo:
     """One folder with a broker, a gateway that is kept running, and kits."""
 
     def __init__(self, folder: Path, *, clock_trusted: bool, kits: Sequence[str], influx: InfluxTarget | None) -> None:
+        for program in (MOSQUITTO, MOSQUITTO_PASSWD, MICROPYTHON):
+            find(program)  # what is missing is said before anything is made
         self.folder = folder.resolve()
-        if (self.folder / "store").exists():
-            raise StoreError(self.folder / "store", "there is a store already", "name a new folder with --dir")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for name in ("store", "kits"):
+            if (self.folder / name).exists():
+                raise StoreError(self.folder / name, "is there already", "name a new folder with --dir")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(self.folder, f"cannot be made ({error.strerror})", "name another with --dir") from error
         self.ledger = self.folder / "ledger.csv"
         self._kit_names = kits
         self._influx = influx
@@ -114,8 +121,7 @@ class Demo:
 
     def rows_made(self) -> int:
         """Return how many rows the kits have appended to their rings."""
-        files = [kit.plan.ledger for kit in self.kits if kit.plan.ledger and kit.plan.ledger.exists()]
-        return sum(max(0, file.read_bytes().count(b"\n") - 1) for file in files)
+        return sum(kit.rows_made() for kit in self.kits)
 
     def wait_until_all_is_stored(self, on_progress: Progress) -> None:
         """Wait until every row made is stored, derived and, where InfluxDB takes part, written there.
@@ -155,7 +161,7 @@ class Demo:
                 dead_letters=sum(deadletters.count(db).values()),
                 hours=hours,
                 indices=indices,
-                influx_lines_behind=self._behind(db) if self._influx else None,
+                influx_revisions_behind=self._behind(db) if self._influx else None,
                 gateway_restarts=self.gateway.restarts if self.gateway else 0,
                 boots=boots,
                 seconds=round(time.monotonic() - started_s, 1),
@@ -196,7 +202,11 @@ class Demo:
         ]  # fmt: skip
         if self._influx:
             keys = {**asdict(self._influx), "token_file": str(self._influx.token_file.resolve())}
-            lines += ["", "[influx]", *(f"{key} = {json.dumps(value)}" for key, value in keys.items())]
+            lines += [
+                "",
+                "[influx]",
+                *(f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items()),
+            ]
         config = self.folder / "gateway.toml"
         config.write_text("\n".join(lines) + "\n", "utf-8")
         return config
@@ -284,3 +294,5 @@ class _Jobs:
             job()
         except LichenError as error:
             self._errors.append(error)
+        except Exception as error:  # noqa: BLE001 - the thread's boundary: told to whoever waits
+            self._errors.append(PartFailedError(f"{type(error).__name__}: {error}"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -29,7 +30,11 @@ class GatewayProcess:
         self._command = [sys.executable, "-m", "gateway.cli", "run", "-c", str(config)]
         self._pid_file = pid_file
         self._log_file = log_file
-        self._notices = self._open_notices(pid_file.with_name("gateway.notify"))
+        # What the gateway tells about itself, as to systemd; an address without a file, so of any length of path.
+        self._address = f"lichen-{os.getpid()}-{secrets.token_hex(8)}"
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices.bind(f"\0{self._address}")
+        self._notices.settimeout(_POLL_S)
         self._stopping = False
         self._lock = threading.Lock()
         self._process = self._spawn()
@@ -61,8 +66,7 @@ class GatewayProcess:
         self._process.kill()
         self._thread.join()
         self._notices.close()
-        for left in (self._pid_file, self._notice_path):
-            left.unlink(missing_ok=True)
+        self._pid_file.unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raise `PartFailedError` when the gateway could not be kept running."""
@@ -71,22 +75,13 @@ class GatewayProcess:
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         with self._log_file.open("ab") as log:
-            environment = {**os.environ, "NOTIFY_SOCKET": str(self._notice_path)}
+            environment = {**os.environ, "NOTIFY_SOCKET": f"@{self._address}"}
             process = child.start(self._command, stdout=log, stderr=log, env=environment)
         # Replaced as a whole, so that a reader never meets half a number.
         new = self._pid_file.with_suffix(".new")
         new.write_text(f"{process.pid}\n", "ascii")
         new.replace(self._pid_file)
         return process
-
-    def _open_notices(self, path: Path) -> socket.socket:
-        """Listen to what the gateway tells about itself, as systemd would."""
-        self._notice_path = path
-        path.unlink(missing_ok=True)
-        notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notices.bind(str(path))
-        notices.settimeout(_POLL_S)
-        return notices
 
     def _keep_running(self) -> None:
         quick_deaths = 0

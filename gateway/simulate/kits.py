@@ -36,14 +36,19 @@ class KitPlan:
 
 
 class SimulatedKit:
-    """Runs one kit through its stretches with power; `run` blocks, `stop` may be called from another thread."""
+    """Runs one kit through its stretches with power; what runs it blocks, `stop` may come from another thread."""
 
     def __init__(self, plan: KitPlan, on_progress: Callable[[dict[str, Any]], None]) -> None:
         self.plan = plan
         self._on_progress = on_progress
         self._process: subprocess.Popen[str] | None = None
         self._stopped = threading.Event()
-        plan.folder.mkdir(parents=True, exist_ok=True)
+        self._pending: int | None = None
+        self._counted_bytes = self._counted_lines = 0
+        try:
+            plan.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PartFailedError(f"{plan.folder} cannot be used ({error.strerror}); name another folder") from error
         self._signal = plan.folder / f"{plan.name}.signal.csv"
         plan.recording.write_signal(self._signal)
 
@@ -54,13 +59,27 @@ class SimulatedKit:
             config = self._config(
                 end=span.end_s, at_end="drain" if last and not offline else "off", rtc=True, offline=offline
             )
+            self._pending = None
             self._run(config, {"SPEED": str(speed), "EPOCH": str(span.start_s)}, "host/discrete")
             if self._stopped.is_set():
                 return
+            if self._pending is None or (last and not offline and self._pending):
+                raise PartFailedError(f"kit {self.plan.name} ended before its work, with {self._pending} rows to send")
 
     def run_live(self) -> None:
         """Live in real time until stopped."""
         self._run(self._config(end=None, at_end=None, rtc=True, offline=False), {})
+
+    def rows_made(self) -> int:
+        """Count the rows appended to the ring so far: the ledger's lines without its header."""
+        ledger = self.plan.ledger
+        if ledger and ledger.exists():
+            with ledger.open("rb") as file:
+                file.seek(self._counted_bytes)
+                more = file.read()
+            self._counted_bytes += len(more)
+            self._counted_lines += more.count(b"\n")
+        return max(0, self._counted_lines - 1)
 
     def stop(self) -> None:
         """End the process, as if its power was cut."""
@@ -102,8 +121,13 @@ class SimulatedKit:
         """Report progress lines; return the last of the others, which tell what went wrong."""
         said: list[str] = []
         for line in process.stdout or ():
-            if line.startswith("{"):
-                self._on_progress(json.loads(line))
+            try:
+                state = json.loads(line)
+            except ValueError:
+                state = None
+            if isinstance(state, dict):
+                self._on_progress(state)
+                self._pending = state.get("pending", self._pending)
             else:
                 said = [*said[-8:], line.rstrip()]
         return " | ".join(said)

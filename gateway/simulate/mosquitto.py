@@ -1,6 +1,5 @@
 """A broker for demonstrations: real mosquitto on a loopback port, with a password and an ACL for each kit."""
 
-import getpass
 import os
 import secrets
 import socket
@@ -17,6 +16,7 @@ from gateway.simulate import child
 GATEWAY_USER: Final = "gateway"
 _START_TIMEOUT_S: Final = 15.0
 _STOP_TIMEOUT_S: Final = 5.0
+_PROBE_TIMEOUT_S: Final = 5.0
 
 # Plain `topic` lines before the first `user` apply to anonymous clients only; `pattern` lines apply to all users.
 _ACL: Final = """\
@@ -36,8 +36,7 @@ pattern read {base}/gateway/time
 
 _CONF: Final = """\
 listener {port} 127.0.0.1
-user {user}
-allow_anonymous false
+{user}allow_anonymous false
 password_file {folder}/passwords
 acl_file {folder}/acl
 persistence true
@@ -46,6 +45,7 @@ autosave_interval 60
 max_queued_messages 0
 max_queued_bytes 268435456
 max_inflight_messages 1000
+message_size_limit 65536
 log_dest stderr
 log_type error
 log_type warning
@@ -57,6 +57,14 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def probe(host: str, port: int) -> None:
+    """Raise `PartFailedError` where nothing accepts a connection."""
+    try:
+        socket.create_connection((host, port), timeout=_PROBE_TIMEOUT_S).close()
+    except (OSError, UnicodeError) as error:
+        raise PartFailedError(f"no broker answers at {host}:{port} ({error}); check --host and --port") from error
 
 
 class DemoBroker:
@@ -81,7 +89,9 @@ class DemoBroker:
         self._write("passwords", "".join(f"{name}:{password}\n" for name, password in self.passwords.items()))
         self._run_once([find(MOSQUITTO_PASSWD), "-U", str(self._folder / "passwords")])
         self._write("acl", _ACL.format(gateway=GATEWAY_USER, base=self._base))
-        conf = _CONF.format(port=self.port, user=getpass.getuser(), folder=self._folder)
+        # As root mosquitto would become another user, who could not read these files.
+        user = "user root\n" if os.geteuid() == 0 else ""
+        conf = _CONF.format(port=self.port, user=user, folder=self._folder)
         self._write("mosquitto.conf", conf)
         with (self._folder / "mosquitto.log").open("ab") as log:
             command = [find(MOSQUITTO), "-c", str(self._folder / "mosquitto.conf")]
@@ -104,8 +114,8 @@ class DemoBroker:
 
     def _answers(self) -> bool:
         try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except OSError:
+            probe("127.0.0.1", self.port)
+        except PartFailedError:
             return False
         return True
 

@@ -171,6 +171,8 @@ def _time(path: Path, line: int, cell: str) -> int:
         raise RecordingError(path, line, f"{TIME_COLUMN} is {cell!r}, not a time like 2023-09-01 00:00:52") from error
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
+    if moment.microsecond:
+        raise RecordingError(path, line, f"{TIME_COLUMN} is {cell!r}; a kit's clock has whole seconds")
     seconds = round(moment.timestamp())
     if not 0 < seconds < 2**32:
         raise RecordingError(path, line, f"{TIME_COLUMN} is {cell!r}, outside 1970 to 2106")
@@ -181,7 +183,7 @@ def _value(path: Path, line: int, column: _Column, cell: str) -> int | None:
     if cell.strip().lower() in _MISSING:
         return None
     try:
-        value = float(cell)
+        value = math.inf if "_" in cell else float(cell)  # Python's own digit grouping is nobody's notation
     except ValueError:
         value = math.inf
     if not math.isfinite(value):

@@ -8,7 +8,6 @@ import logging
 import os
 import random
 import select
-import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +18,7 @@ from typing import Final
 
 from gateway import settings as configuration
 from gateway.errors import LichenError
+from gateway.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write("usage: python -m gateway.sinks.process CONFIG.toml\n")
         return 2
     logging.basicConfig(level=logging.INFO, format="%(levelname)s influx: %(message)s")
-    woken = _wake_on_signals()
+    told = StopSignals()
     try:
         settings = configuration.load(Path(arguments[0]))
     except LichenError as error:
@@ -124,20 +124,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     worker = threading.Thread(target=work, name="influx sink", daemon=True)
     worker.start()
-    _wait_for_any(woken, ended)
+    _wait_for_any(told.fileno(), ended)
     stop.set()
     worker.join(_GRACE_S)
     return 1 if failed.is_set() else 0
-
-
-def _wake_on_signals() -> int:
-    """Make SIGTERM and SIGINT readable; a handler that sets an Event could meet the Event's own lock."""
-    woken, wake = os.pipe()
-    os.set_blocking(wake, False)
-    signal.set_wakeup_fd(wake)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    return woken
 
 
 def _wait_for_any(*descriptors: int) -> None:

@@ -1,5 +1,7 @@
 """Opening the SQLite file: pragmas, schema, the revision counter, transactions."""
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,43 +16,29 @@ FILE_NAME: Final = "lichen.sqlite"
 _BUSY_TIMEOUT_S: Final = 10.0
 
 
-def _connect(path: Path, *, uri: str) -> sqlite3.Connection:
-    # Autocommit: transactions are begun where they are meant, by `transaction`.
-    try:
-        connection = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
-        )
-        connection.execute("PRAGMA temp_store = MEMORY")
-        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as error:
-        raise StoreError(path, f"cannot be opened ({error})", "check the path and its permissions") from error
-    if version > SCHEMA_VERSION:
-        raise StoreError(path, f"was written by a newer Lichen (schema {version})", "upgrade this program")
-    return connection
-
-
 def open_writer(store_dir: Path) -> sqlite3.Connection:
     """Open the store for the one process that writes it, creating it where there is none.
 
     Raises
     ------
     StoreError
-        If the directory or file cannot be used.
+        If the directory or file cannot be used, or another process writes it.
     """
     path = store_dir / FILE_NAME
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
+        _lock(store_dir)
     except OSError as error:
-        raise StoreError(store_dir, f"cannot be created ({error.strerror})", "check the path") from error
-    connection = _connect(path, uri=f"file:{path}?mode=rwc")
-    if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes before the first table
-        connection.execute("PRAGMA journal_mode = WAL")
-        schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
-        connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
-    # FULL: the log is synced at every commit, so that what was acknowledged survives a power cut.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_size_limit = 67108864")
+        raise StoreError(store_dir, f"cannot be used ({error.strerror})", "check the path") from error
+    try:
+        connection, version = _connect(path, "rwc")
+        if version == 0:
+            _create(connection)
+        # FULL: the log is synced at every commit, so that what was acknowledged survives a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+    except sqlite3.Error as error:
+        raise StoreError(path, f"cannot be opened ({error})", "check the path and its permissions") from error
     return connection
 
 
@@ -60,14 +48,51 @@ def open_reader(store_dir: Path) -> sqlite3.Connection:
     Raises
     ------
     StoreError
-        If there is no store.
+        If there is no store, or none yet.
     """
     path = store_dir / FILE_NAME
     if not path.exists():
         raise StoreError(path, "no store here", "name the folder that holds store/, or run the gateway first")
-    connection = _connect(path, uri=f"file:{path}?mode=rw")  # a WAL reader needs its shared-memory file
-    connection.execute("PRAGMA query_only = ON")
+    try:
+        connection, version = _connect(path, "rw")  # a reader of a WAL needs its shared-memory file
+        connection.execute("PRAGMA query_only = ON")
+    except sqlite3.Error as error:
+        raise StoreError(path, f"cannot be opened ({error})", "check the path and its permissions") from error
+    if version == 0:
+        raise StoreError(path, "is empty", "the gateway has not made its store yet; try again, or look at its log")
     return connection
+
+
+def _connect(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
+    # Autocommit: transactions are begun where they are meant, by `transaction`.
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S,
+        check_same_thread=False,
+    )  # fmt: skip
+    connection.execute("PRAGMA temp_store = MEMORY")
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StoreError(path, f"was written by a newer Lichen (schema {version})", "upgrade this program")
+    return connection, version
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes before the first table
+    connection.execute("PRAGMA journal_mode = WAL")
+    schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+    connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+
+
+def _lock(store_dir: Path) -> None:
+    """Hold the store for this process until it ends; a second writer would store readings twice."""
+    descriptor = os.open(store_dir / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: it may open its store again
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise StoreError(
+            store_dir, "is written by another gateway", "stop that one, or name another [store] dir"
+        ) from error
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+
+from gateway.wire import MAX_MESSAGE_BYTES, Rows
 
 
 def keep(
@@ -14,20 +15,20 @@ def keep(
     reason: str,
     detail: str,
     payload: bytes,
-    boot: int | None = None,
-    seqs: Sequence[int] = (),
+    rows: Rows | None = None,
 ) -> bool:
-    """Keep a message, or count one more copy of it; returns whether it is new."""
+    """Keep a message, or count one more copy of it; returns whether it is new.
+
+    Of a message larger than any that could be replayed the beginning is kept, and the digest of the whole. `rows`, a
+    run without gaps, counts as held by the receipts.
+    """
     digest = hashlib.sha256(f"{topic}\0{reason}\0".encode() + payload).digest()
-    ranged = boot is not None and len(seqs) > 0
+    boot, seq_from, seq_to = (rows.boot, rows.seqs[0], rows.seqs[-1]) if rows else (None, None, None)
     changed = db.execute(
         "INSERT INTO dead_letter (digest, received_ms, topic, kit, boot, seq_from, seq_to, reason, detail, payload) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET copies = copies + 1 RETURNING copies",
-        (
-            digest, received_ms, topic, kit, boot, min(seqs) if ranged else None, max(seqs) if ranged else None,
-            reason, detail, payload,
-        ),
-    ).fetchone()  # fmt: skip
+        (digest, received_ms, topic, kit, boot, seq_from, seq_to, reason, detail, payload[:MAX_MESSAGE_BYTES]),
+    ).fetchone()
     return bool(changed[0] == 1)
 
 

@@ -1,7 +1,8 @@
 """Writing and reading derived records; a record keeps its revision while its content stays the same."""
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -70,7 +71,7 @@ def air_content(air: AirHour) -> list[bytes]:
     return [label + row.tobytes() for row in matrix]
 
 
-def take_dirty(db: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
+def next_dirty(db: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
     """Return (kit number, kit name, hour) of hours to derive again, a kit's hours together and in order."""
     found = db.execute(
         "SELECT dirty.kit, kit.name, dirty.hour FROM dirty JOIN kit ON kit.id = dirty.kit "
@@ -85,13 +86,19 @@ def clear_dirty(db: sqlite3.Connection, hours: Iterable[tuple[int, int]]) -> Non
     db.executemany("DELETE FROM dirty WHERE kit = ? AND hour = ?", hours)
 
 
-def mark_all_dirty(db: sqlite3.Connection) -> int:
-    """Mark every hour that has raw rows; returns how many are dirty now."""
+def recipe(db: sqlite3.Connection) -> str:
+    """Return by what the derived records were made."""
+    return str(db.execute("SELECT label FROM recipe").fetchone()[0])
+
+
+def start_again(db: sqlite3.Connection, label: str, schemes: Sequence[str]) -> None:
+    """Note a new recipe: every hour is dirty, and indices of other schemes than these go; inside a transaction."""
+    db.execute("UPDATE recipe SET label = ?", (label,))
     db.execute(
         "INSERT INTO dirty (kit, hour) SELECT DISTINCT kit, hour FROM chunk WHERE hour IS NOT NULL "
         "ON CONFLICT DO NOTHING"
     )
-    return count_dirty(db)
+    db.execute("DELETE FROM site_index WHERE scheme NOT IN (SELECT value FROM json_each(?))", (json.dumps(schemes),))
 
 
 def count_dirty(db: sqlite3.Connection) -> int:
@@ -102,14 +109,15 @@ def count_dirty(db: sqlite3.Connection) -> int:
 def write_air(db: sqlite3.Connection, kit: int, air: AirHour) -> bool:
     """Store an hour's calibrated rows, giving new revisions to changed rows only; returns whether any changed."""
     found = db.execute("SELECT record FROM air WHERE kit = ? AND hour = ?", (kit, air.hour)).fetchone()
+    rows = air_content(air)
     known: dict[bytes, int] = {}
     if found:
         old = unpack_air(air.kit, air.hour, found[0])
-        known = dict(zip(air_content(old), old.rev.tolist(), strict=True))
-    rows = air_content(air)
+        content = air_content(old)
+        if content == rows:
+            return False
+        known = dict(zip(content, old.rev.tolist(), strict=True))
     rev = np.array([known.get(row, 0) for row in rows], dtype=np.int64)
-    if found and len(known) == len(rows) and rev.all():
-        return False
     rev[rev == 0] = latest = take_revisions(db, 1)
     db.execute(
         "INSERT INTO air (kit, hour, rev, record) VALUES (?, ?, ?, ?) "

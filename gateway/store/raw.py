@@ -1,4 +1,4 @@
-"""Writing raw readings: what is new, where it stands in time, chunks, cover, dirty hours; used inside a transaction."""
+"""Writing raw readings: what is new, where it stands in time, chunks, cover, dirty hours."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from gateway.store import chunks
 from gateway.store.chunks import NULL, Packed, Row
 from gateway.store.database import take_revisions
 from gateway.store.seqset import SeqSet
-from gateway.wire import Batch
+from gateway.wire import Batch, Rows
 
 _KNOWN_BOOTS: Final = 4096
 """Boots whose intervals stay in memory; beyond it all are forgotten and read again when needed."""
@@ -60,7 +60,7 @@ class _Pending:
 class RawWriter:
     """Adds readings to the store; belongs to the one writing thread.
 
-    Call `add` and the others inside a transaction, `flush` before it commits, and `forget` after a rollback.
+    What writes is called inside a transaction, `flush` before it commits, and `forget` after a rollback.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -107,21 +107,23 @@ class RawWriter:
         )
         return [boot for (boot,) in rows]
 
-    def receipt(self, name: str, boot: int, heard_ms: int) -> int:
-        """Return the seq up to which every row of the boot is settled here or was never held by the kit."""
-        state = self._boot(self.kit_id(name, heard_ms), boot, heard_ms, first_seq=0)
-        return state.settled.end_of_run(state.first_seq)
+    def receipt(self, name: str, boot: int) -> int:
+        """Return the seq up to which every row of the boot is settled or was never held by the kit; -1 for none."""
+        found = self._db.execute("SELECT id FROM kit WHERE name = ?", (name,)).fetchone()
+        state = self._known_boot(found[0], boot) if found else None
+        return state.settled.end_of_run(state.first_seq) if state else -1
 
-    def settle(self, name: str, boot: int, seqs: Sequence[int], heard_ms: int) -> None:
-        """Count dead-lettered rows as held, so that receipts pass them."""
-        state = self._boot(self.kit_id(name, heard_ms), boot, heard_ms, first_seq=min(seqs))
-        state.settled.add(min(seqs), max(seqs))
+    def settle(self, name: str, rows: Rows, heard_ms: int) -> None:
+        """Count dead-lettered rows, a run without gaps, as held, so that receipts pass them."""
+        kit = self.kit_id(name, heard_ms)
+        boot = self._boot(kit, rows.boot, heard_ms, first_seq=rows.first)
+        boot.settled.add(rows.seqs[0], rows.seqs[-1])
+        self._pass_dropped(kit, rows.boot, boot, rows.first, heard_ms)
 
     def add(self, name: str, batch: Batch, received_ms: int, horizon_ms: int | None) -> Added:
         """Store the rows of a batch that are new, and tell what the others are."""
         kit = self.kit_id(name, received_ms)
         boot = self._boot(kit, batch.boot, received_ms, first_seq=batch.first)
-        boot.first_seq = max(boot.first_seq, batch.first)
         at = {column: i for i, column in enumerate(batch.cols)}
         seq_at = at["seq"]
         low, high = _integer(batch.rows[0][seq_at]), _integer(batch.rows[-1][seq_at])
@@ -135,10 +137,7 @@ class RawWriter:
             self._learn_clock(kit, batch, new, at)
             self._queue(kit, batch.boot, batch.cols, new, received_ms, boot.offset_s, horizon_ms)
             self._cover(kit, batch.boot, boot, [_integer(row[seq_at]) for row in new])
-        self._db.execute(
-            "UPDATE boot SET first_seq = ?, heard_ms = max(heard_ms, ?) WHERE kit = ? AND boot = ?",
-            (boot.first_seq, received_ms, kit, batch.boot),
-        )
+        self._pass_dropped(kit, batch.boot, boot, batch.first, received_ms)
         return Added(len(new), len(copies) - len(conflicts), conflicts)
 
     def release_waiting(self, horizon_ms: int | None) -> int:
@@ -192,17 +191,24 @@ class RawWriter:
         )  # fmt: skip
 
     def _boot(self, kit: int, boot: int, heard_ms: int, *, first_seq: int) -> _Boot:
+        if (known := self._known_boot(kit, boot)) is not None:
+            return known
+        self._db.execute(
+            "INSERT INTO boot (kit, boot, first_seq, heard_ms) VALUES (?, ?, ?, ?)", (kit, boot, first_seq, heard_ms)
+        )
+        state = self._boots[kit, boot] = _Boot(SeqSet(), SeqSet(), first_seq, None, None)
+        return state
+
+    def _known_boot(self, kit: int, boot: int) -> _Boot | None:
         if (known := self._boots.get((kit, boot))) is not None:
             return known
-        if len(self._boots) >= _KNOWN_BOOTS:
-            self._boots.clear()
-        self._db.execute(
-            "INSERT INTO boot (kit, boot, first_seq, heard_ms) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (kit, boot, first_seq, heard_ms),
-        )
-        first_seq, offset_s, offset_seq = self._db.execute(
+        found = self._db.execute(
             "SELECT first_seq, offset_s, offset_seq FROM boot WHERE kit = ? AND boot = ?", (kit, boot)
         ).fetchone()
+        if found is None:
+            return None
+        if len(self._boots) >= _KNOWN_BOOTS:
+            self._boots.clear()
         cover = self._db.execute(
             "SELECT seq_from, seq_to FROM cover WHERE kit = ? AND boot = ?", (kit, boot)
         ).fetchall()
@@ -211,9 +217,16 @@ class RawWriter:
             "WHERE kit.id = ? AND boot = ? AND seq_from IS NOT NULL",
             (kit, boot),
         ).fetchall()
-        state = _Boot(SeqSet(cover), SeqSet([*cover, *dead]), first_seq, offset_s, offset_seq)
-        self._boots[kit, boot] = state
+        state = self._boots[kit, boot] = _Boot(SeqSet(cover), SeqSet([*cover, *dead]), *found)
         return state
+
+    def _pass_dropped(self, kit: int, boot_number: int, boot: _Boot, first_seq: int, heard_ms: int) -> None:
+        """Keep that the kit no longer holds what lies below `first_seq`."""
+        boot.first_seq = max(boot.first_seq, first_seq)
+        self._db.execute(
+            "UPDATE boot SET first_seq = ?, heard_ms = max(heard_ms, ?) WHERE kit = ? AND boot = ?",
+            (boot.first_seq, heard_ms, kit, boot_number),
+        )
 
     def _cover(self, kit: int, boot_number: int, boot: _Boot, seqs: Sequence[int]) -> None:
         for low, high in SeqSet((s, s) for s in seqs) if seqs[-1] - seqs[0] >= len(seqs) else [(seqs[0], seqs[-1])]:

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -65,20 +66,59 @@ def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Read
     return assemble(kit, found)
 
 
-def each_hour(db: sqlite3.Connection, kit: str | None = None) -> Iterator[Readings]:
-    """Yield the placed readings of every kit (or of one), an hour at a time, by kit and hour."""
-    found = db.execute(
-        "SELECT DISTINCT name, hour FROM chunk JOIN kit ON kit.id = chunk.kit "
-        "WHERE hour IS NOT NULL AND coalesce(name = ?, 1) ORDER BY name, hour",
-        (kit,),
+def hours(
+    db: sqlite3.Connection, *, kit: str | None = None, hour_from: int | None = None, hour_to: int | None = None
+) -> list[tuple[str, int]]:
+    """Return (kit, hour) of every hour that holds placed readings, by kit and hour; `hour_to` is exclusive."""
+    return db.execute(
+        "SELECT DISTINCT name, hour FROM chunk JOIN kit ON kit.id = chunk.kit WHERE hour IS NOT NULL "
+        "AND coalesce(name = ?1, 1) AND coalesce(hour >= ?2, 1) AND coalesce(hour < ?3, 1) ORDER BY name, hour",
+        (kit, hour_from, hour_to),
     ).fetchall()
-    for name, hour in found:
+
+
+def each_hour(
+    db: sqlite3.Connection, *, kit: str | None = None, hour_from: int | None = None, hour_to: int | None = None
+) -> Iterator[Readings]:
+    """Yield the placed readings of every kit (or of one), an hour at a time, by kit and hour."""
+    for name, hour in hours(db, kit=kit, hour_from=hour_from, hour_to=hour_to):
         yield read(db, name, hour, hour + 1)
+
+
+def column_names(db: sqlite3.Connection) -> set[str]:
+    """Return every wire column that any stored reading has."""
+    return {name for (names,) in db.execute("SELECT names FROM column_set") for name in names.split(",")}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waiting:
+    """Readings of one boot that are stored but not placed in time; `columns` as in `Readings`."""
+
+    kit: str
+    boot: int
+    seq: Ints
+    columns: dict[str, Floats]
+
+
+def waiting(db: sqlite3.Connection, *, kit: str | None = None) -> Iterator[Waiting]:
+    """Yield the readings without a time and those held because theirs lies in the future, by kit, boot and seq."""
+    found = db.execute(
+        "SELECT name, boot, names, width, rows FROM chunk JOIN kit ON kit.id = chunk.kit "
+        "JOIN column_set ON column_set.id = chunk.columns WHERE hour IS NULL AND coalesce(name = ?, 1) "
+        "ORDER BY name, boot, seq_from",
+        (kit,),
+    )
+    for name, boot, names, width, packed in found:
+        raw = _table(names, Packed(width, packed))
+        yield Waiting(name, boot, raw["seq"], {n: _canonical(n, v) for n, v in raw.items() if n != "seq"})
 
 
 def assemble(kit: str, found: Iterable[_Chunk]) -> Readings:
     """Join chunks of one kit into arrays sorted by (time, boot, seq), in canonical units."""
-    parts = [_Part.of(chunk) for chunk in found]
+    groups: dict[tuple[Any, ...], list[tuple[int, bytes]]] = {}
+    for revision, number, columns_of, width, rows, *known in found:
+        groups.setdefault((number, columns_of, width, *known), []).append((revision, rows))
+    parts = [_Part.of(key, same) for key, same in groups.items()]
     names = sorted({name for part in parts for name in part.columns})
     columns = {name: _concatenate([part.column(name) for part in parts]) for name in names}
     time_ms, boot, seq, source, error, rev = (
@@ -97,27 +137,31 @@ def _concatenate(parts: Sequence[Ints] | Sequence[Floats]) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """One chunk as arrays."""
+    """Chunks that differ in their rows alone, as arrays: live rows come one a chunk, and unpacking each would cost."""
 
     columns: dict[str, Floats]
     facts: tuple[Ints, ...]  # time_ms, boot, seq, time_source, time_error_s, rev
     length: int
 
     @classmethod
-    def of(cls, chunk: _Chunk) -> "_Part":
-        rev, boot, names, width, packed, source, error_s, offset_s = chunk
-        columns = names.split(",")
-        table = chunks.unpack(Packed(width, packed), len(columns))
-        raw = {name: table[:, i] for i, name in enumerate(columns)}
-        n = len(table)
+    def of(cls, key: tuple[Any, ...], same: Sequence[tuple[int, bytes]]) -> "_Part":
+        boot, names, width, source, error_s, offset_s = key
+        raw = _table(names, Packed(width, b"".join(rows for _, rows in same)))
+        n = len(raw["seq"])
+        row_bytes = width * len(raw)
+        rev = np.repeat([rev for rev, _ in same], [len(rows) // row_bytes for _, rows in same])
         time_ms = (raw["up"] + offset_s if offset_s is not None else raw["t"]) * 1000
-        facts = (
-            time_ms, np.full(n, boot), raw["seq"], np.full(n, source), np.full(n, error_s), np.full(n, rev),
-        )  # fmt: skip
+        facts = (time_ms, np.full(n, boot), raw["seq"], np.full(n, source), np.full(n, error_s), rev)
         return cls({name: _canonical(name, v) for name, v in raw.items() if name != "seq"}, facts, n)
 
     def column(self, name: str) -> Floats:
         return self.columns[name] if name in self.columns else np.full(self.length, np.nan)
+
+
+def _table(names: str, packed: Packed) -> dict[str, Ints]:
+    columns = names.split(",")
+    values = chunks.unpack(packed, len(columns))
+    return {name: values[:, i] for i, name in enumerate(columns)}
 
 
 def _canonical(name: str, raw: Ints) -> Floats:

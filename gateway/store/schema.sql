@@ -54,7 +54,7 @@ CREATE TABLE chunk (
     rows         BLOB NOT NULL       -- little-endian, row after row; the lowest integer of the width is null
 );
 CREATE INDEX chunk_hour ON chunk (kit, hour, time_to_ms, row_count); -- covers what pages ask of every kit
-CREATE INDEX chunk_seq ON chunk (kit, boot, seq_from);
+CREATE INDEX chunk_seq ON chunk (kit, boot, seq_to); -- copies are of the newest rows
 
 CREATE TABLE dead_letter (
     id          INTEGER PRIMARY KEY,
@@ -78,6 +78,10 @@ CREATE TABLE counter (
     value INTEGER NOT NULL,
     PRIMARY KEY (kit, name)
 ) WITHOUT ROWID;
+
+-- Names and versions of what the derived records were made by; another configuration derives all of them again.
+CREATE TABLE recipe (label TEXT NOT NULL);
+INSERT INTO recipe VALUES ('');
 
 -- Hours to derive again; set in the transaction that stores their rows.
 CREATE TABLE dirty (

@@ -88,15 +88,140 @@ def test_patience_sends_again_then_sets_the_first_batch_aside(two_boots):
     assert window.receipt(1, 150)
     assert two_boots.first(1) == 1  # kept
     assert window.next() is None
-    # at the next connection it is tried again, last, and a receipt after that frees it
+    # at the next connection it is tried again, last, and a receipt after its PUBACK frees it
     window.restart()
     two_boots.append([2, 120, None, 0, 60])
     assert send_all(window) == [(True, 2, 2, 2, 2)]  # nothing else while that is under way
     assert window.receipt(2, 2)
     assert send_all(window) == [(False, 1, 1, 100, 1)]
+    window.acknowledged(1)
     assert window.receipt(1, 150)
     assert two_boots.pending == 0
     assert window.set_aside() == 0
+
+
+def live(window, ring, boot):
+    """A row is made, sent and receipted; returns what went besides."""
+    seq = ring.last(boot) + 1
+    ring.append([seq, seq * 60, None, 0, 60])
+    sent = send_all(window)
+    assert sent[0][1:4] == (boot, seq, seq)
+    assert window.receipt(boot, seq)
+    return sent[1:]
+
+
+def set_first_aside(window, ring):
+    """No receipt for five rounds, then receipts for everything but the first batch of the oldest boot."""
+    window.restart()
+    for _ in range(ROUNDS * PATIENCE):
+        send_all(window)
+        window.tick()
+    send_all(window)
+    assert window.set_aside() == 1
+    for boot in ring.boots():
+        assert window.receipt(boot, ring.last(boot))
+
+
+@pytest.fixture(params=["earlier boot", "this boot"])
+def one_aside(request, tmp_path):
+    """A new connection with rows 1 to 100 set aside, of an earlier boot or of this one."""
+    earlier = request.param == "earlier boot"
+    ring = ring_with(tmp_path, 1, 150)
+    if earlier:
+        ring._end()
+        ring = ring_with(tmp_path, 2, 1)
+    window = Window(ring, ring.boot)
+    set_first_aside(window, ring)
+    window.restart()
+    return window, ring
+
+
+def held(ring):
+    """Whether what was set aside is all there."""
+    return ring.first(1) == 1 and [row[0] for row in ring.read(1, 1, 100)] == list(range(1, 101))
+
+
+def test_a_receipt_before_the_puback_does_not_free_what_was_set_aside(one_aside):
+    window, ring = one_aside
+    live(window, ring, ring.boot)
+    assert send_all(window) == [(False, 1, 1, 100, 1)]
+    assert window.receipt(1, ring.last(1))  # of a row that went before: it has passed the batch all along
+    assert held(ring)
+    window.acknowledged(1)
+    assert held(ring)  # nor does the PUBACK by itself
+    assert window.receipt(1, 99)
+    assert held(ring)
+    assert window.receipt(1, ring.last(1))
+    assert window.set_aside() == 0
+    assert ring.pending == 0
+
+
+def test_every_part_of_what_was_set_aside_needs_its_puback(one_aside):
+    window, ring = one_aside
+    live(window, ring, ring.boot)
+    window.sent(1, 60)
+    window.acknowledged(1)
+    window.receipt(1, ring.last(1))
+    assert held(ring)
+    window.sent(1, 100)
+    window.receipt(1, ring.last(1))
+    assert held(ring)
+    window.acknowledged(1)
+    window.receipt(1, ring.last(1))
+    assert ring.pending == 0
+
+
+def test_receipts_of_later_rows_do_not_free_what_was_set_aside(one_aside):
+    """The broker took the batch and lost it; rows made later arrive."""
+    window, ring = one_aside
+    live(window, ring, ring.boot)
+    assert send_all(window) == [(False, 1, 1, 100, 1)]
+    window.acknowledged(1)
+    for _ in range(5):
+        assert live(window, ring, ring.boot) == []
+        assert window.receipt(1, ring.last(1))
+    assert held(ring)
+    window.restart()  # the next connection tries again
+    live(window, ring, ring.boot)
+    assert send_all(window) == [(False, 1, 1, 100, 1)]
+    window.acknowledged(1)
+    window.receipt(1, ring.last(1))
+    assert ring.pending == 0
+
+
+def test_what_was_set_aside_waits_for_the_receipt_of_a_row_sent_once(one_aside):
+    """Copies of older rows may still lie with the broker: their receipts would be taken for the batch's."""
+    window, ring = one_aside
+    assert send_all(window) == []
+    window.receipt(1, 150)  # as after `status`
+    assert send_all(window) == []
+    seq = ring.last(ring.boot) + 1
+    ring.append([seq, seq * 60, None, 0, 60])
+    send_all(window)
+    assert [window.tick() for _ in range(PATIENCE)][-1]
+    assert [item[1:4] for item in send_all(window)] == [(ring.boot, seq, seq)]  # now sent twice
+    window.receipt(ring.boot, seq)
+    assert send_all(window) == []
+    live(window, ring, ring.boot)
+    assert send_all(window) == [(False, 1, 1, 100, 1)]
+
+
+def test_a_puback_of_an_earlier_connection_does_not_count(one_aside):
+    window, ring = one_aside
+    live(window, ring, ring.boot)
+    send_all(window)
+    window.acknowledged(1)
+    window.restart()
+    window.receipt(1, ring.last(1))
+    assert held(ring)
+
+
+def test_what_was_set_aside_and_given_up_by_a_full_ring_is_not_sent_again(one_aside):
+    window, ring = one_aside
+    ring._end()
+    ring._drop_oldest()
+    live(window, ring, ring.boot)
+    assert send_all(window) == []
 
 
 def test_a_receipt_resets_patience(two_boots):
