@@ -110,6 +110,47 @@ def test_sigterm_ends_the_gateway_within_five_seconds(place):
     gateway.wait_until_it_receives()
 
 
+def test_a_second_gateway_on_the_same_store_is_refused(place):
+    _, _, folder = place
+    second = folder / "second.toml"
+    second.write_text((folder / "gateway.toml").read_text().replace("[broker]", '[broker]\nclient_id = "other"'))
+    done = subprocess.run([*main_job.LICHEN, "run", "-c", second], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is written by another gateway" in done.stderr
+
+
+def test_nobody_who_listens_to_notices_is_no_reason_to_stop(place):
+    broker, _, folder = place
+    other = folder / "other"
+    other.mkdir()
+    text = (folder / "gateway.toml").read_text().replace("[broker]", '[broker]\nclient_id = "other"')
+    (other / "gateway.toml").write_text(text.replace("broker/gateway.password", str(broker.gateway_password_file)))
+    command = [*main_job.LICHEN, "run", "-c", str(other / "gateway.toml")]
+    environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "nobody")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        said = next((line for line in process.stderr if "connected to the broker" in line), "")
+        process.terminate()
+        process.stderr.read()
+    assert said
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("script", ["exit 0", "echo '{oops'", "echo no; exit 3"])
+def test_a_kit_that_fails_fails_the_demonstration(mosquitto, tmp_path, script):
+    write_recording(tmp_path / "r.csv")
+    program = tmp_path / "micropython"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        [*main_job.LICHEN, "demo", "--replay", tmp_path / "r.csv", "--once", "--dir", tmp_path / "a #b%41"],
+        capture_output=True, text=True, check=False, env={**os.environ, "LICHEN_MICROPYTHON": str(program)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "kit kit-1 ended" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "a #b%41" / "gateway.pid").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
