@@ -120,6 +120,23 @@ def test_another_recipe_derives_everything_again(tmp_path):
     assert not verify(bench.db, other).different
 
 
+def test_an_index_that_no_longer_holds_goes(tmp_path):
+    bench = Bench(tmp_path)
+    hours = [message(bench, range(h * 60 + 1, h * 60 + 61)) for h in (0, 1, 3)]
+    bench.send(*hours)
+    derive_all(bench.db)
+    bridged = T0 // 3600 + 2  # an hour without data: NowCast has two of the last three
+    assert bridged in {i.hour for i in derived.read_indices(bench.db, scheme="us-2024")}
+    (kit,) = bench.db.execute("SELECT id FROM kit").fetchone()
+    bench.db.execute("DELETE FROM chunk WHERE hour = ?", (T0 // 3600 + 1,))
+    bench.db.execute("DELETE FROM hour WHERE hour = ?", (T0 // 3600 + 1,))
+    bench.db.execute("DELETE FROM air WHERE hour = ?", (T0 // 3600 + 1,))
+    bench.db.execute("INSERT INTO dirty VALUES (?, ?)", (kit, T0 // 3600))
+    derive_all(bench.db)
+    assert bridged not in {i.hour for i in derived.read_indices(bench.db, scheme="us-2024")}
+    assert not verify(bench.db, RECIPE).different
+
+
 def test_verify_finds_what_was_changed_behind_its_back(tmp_path):
     bench = Bench(tmp_path)
     bench.send(message(bench, range(1, 130)))

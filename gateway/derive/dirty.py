@@ -1,7 +1,7 @@
 """Deriving again what is marked dirty: hours, then the indices whose windows they touch, in one transaction."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
@@ -9,6 +9,7 @@ from gateway.derive import chain
 from gateway.derive.recipe import Recipe
 from gateway.store import derived, readings
 from gateway.store.database import transaction
+from gateway.store.seqset import runs
 
 HOURS_A_STEP: Final = 48
 """Hours derived in one transaction: a two-day backlog of a kit at once, a few ms, so that intake never waits long."""
@@ -40,23 +41,18 @@ class Deriver:
 
     def _derive_kit(self, kit: int, name: str, hours: Sequence[int]) -> None:
         site = name  # a kit without a deployment is at a site named after itself
-        for first, last in _runs(hours):
+        for first, last in runs(hours):
             found = readings.read(self._db, name, first, last + 1)
             for air, hour in chain.derive_hours(found, site=site, correction=self._recipe.correction):
                 derived.write_air(self._db, kit, air)
                 derived.write_hour(self._db, kit, hour)
-        for first, last in _runs(chain.touched_hours(hours)):
+        for first, last in runs(chain.touched_hours(hours)):
             self._derive_site(site, first, last)
 
     def _derive_site(self, site: str, first: int, last: int) -> None:
         reach = chain.LOOKBACK_HOURS - 1
         window = derived.read_hours(self._db, kit=site, hour_from=first - reach, hour_to=last + reach + 1)
-        for record in chain.derive_indices(site, self._recipe.schemes, list(window), first, last):
+        records = chain.derive_indices(site, self._recipe.schemes, list(window), first, last)
+        for record in records:
             derived.write_index(self._db, record)
-
-
-def _runs(hours: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and last of each run of consecutive hours."""
-    for _, run in groupby(enumerate(sorted(hours)), key=lambda pair: pair[1] - pair[0]):
-        members = [hour for _, hour in run]
-        yield members[0], members[-1]
+        derived.drop_indices(self._db, site, first, last, {(record.scheme, record.hour) for record in records})

@@ -153,7 +153,7 @@ class Demo:
 
         def count(db: Any) -> Summary:
             totals = counters.totals(db)
-            (hours,), (indices,) = (db.execute(f"SELECT count(*) FROM {t}").fetchone() for t in ("hour", "site_index"))  # noqa: S608 - constants
+            hours, indices = derived.counts(db)
             return Summary(
                 rows_made=self.rows_made(),
                 rows_stored=totals.get("rows", 0),

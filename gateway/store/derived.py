@@ -166,6 +166,21 @@ _INDEX_SQL: Final = (
 )
 
 
+def drop_indices(db: sqlite3.Connection, site: str, first: int, last: int, kept: set[tuple[str, int]]) -> None:
+    """Drop a site's indices of these hours, both included, but for the (scheme, hour) to be kept."""
+    found = db.execute(
+        "SELECT rowid, scheme, hour FROM site_index WHERE site = ? AND hour BETWEEN ? AND ?", (site, first, last)
+    ).fetchall()
+    gone = [(row,) for row, *key in found if tuple(key) not in kept]
+    db.executemany("DELETE FROM site_index WHERE rowid = ?", gone)
+
+
+def counts(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many hours and how many indices there are."""
+    hours, indices = db.execute("SELECT (SELECT count(*) FROM hour), (SELECT count(*) FROM site_index)").fetchone()
+    return int(hours), int(indices)
+
+
 def read_hours(
     db: sqlite3.Connection, *, kit: str | None = None, hour_from: int | None = None, hour_to: int | None = None
 ) -> Iterator[HourRecord]:

@@ -10,7 +10,7 @@ from gateway.records import TimeSource
 from gateway.store import chunks
 from gateway.store.chunks import NULL, Packed, Row
 from gateway.store.database import take_revisions
-from gateway.store.seqset import SeqSet
+from gateway.store.seqset import SeqSet, runs
 from gateway.wire import Batch, Rows
 
 _KNOWN_BOOTS: Final = 4096
@@ -229,7 +229,7 @@ class RawWriter:
         )
 
     def _cover(self, kit: int, boot_number: int, boot: _Boot, seqs: Sequence[int]) -> None:
-        for low, high in SeqSet((s, s) for s in seqs) if seqs[-1] - seqs[0] >= len(seqs) else [(seqs[0], seqs[-1])]:
+        for low, high in runs(seqs):
             (merged_low, merged_high), swallowed = boot.stored.add(low, high)
             boot.settled.add(low, high)
             for start in swallowed:

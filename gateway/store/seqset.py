@@ -1,7 +1,15 @@
-"""A set of sequence numbers as merged closed intervals; pure."""
+"""Sets of whole numbers as merged closed intervals; pure."""
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+
+def runs(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and last of each run of consecutive numbers; they must rise."""
+    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
+        members = [number for _, number in run]
+        yield members[0], members[-1]
 
 
 class SeqSet:
