@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gateway.records import AirHour, HourRecord, IndexRecord, Readings
+from gateway.store.database import last_revision
 from gateway.store.derived import decode_hour, decode_index, unpack_air
 from gateway.store.readings import assemble
 
@@ -36,7 +37,7 @@ def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit
     kind are returned, and `high` is then the last revision that is complete in all kinds. Readings that wait for a
     time come once they are placed.
     """
-    high = int(db.execute("SELECT value FROM revision").fetchone()[0])
+    high = last_revision(db)
     for table in _SOURCES:
         last = db.execute(
             f"SELECT rev FROM {table} WHERE rev > ? ORDER BY rev LIMIT 1 OFFSET ?",  # noqa: S608 - constants above
@@ -62,11 +63,6 @@ def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit
     found.hours = [decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)]
     found.indices = [decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)]
     return found
-
-
-def lag(db: sqlite3.Connection, after: int) -> int:
-    """Return how many revisions a cursor is behind."""
-    return int(db.execute("SELECT value FROM revision").fetchone()[0]) - after
 
 
 def _after(air: AirHour, cursor: int) -> AirHour:

@@ -52,11 +52,6 @@ def kits(db: sqlite3.Connection) -> list[KitState]:
     return [KitState(n, None if up is None else bool(up), *rest) for n, up, *rest in db.execute(_KITS)]
 
 
-def newest_time_ms(db: sqlite3.Connection) -> int | None:
-    """Return the time of the newest placed reading, *now* for a gateway that does not trust its clock."""
-    return max((kit.last_time_ms for kit in kits(db) if kit.last_time_ms is not None), default=None)
-
-
 def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Readings:
     """Return the placed readings of a kit in the hours from `hour_from` up to, not including, `hour_to`."""
     found = db.execute(
