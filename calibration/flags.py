@@ -23,6 +23,7 @@ class Reason(IntFlag):
     EXTRAPOLATED = 16
     TIME_SHIFTED = 32
     SENSOR_FAULT = 64
+    TIME_DOUBTFUL = 128
 
 
 def reason_names(mask: int) -> str:

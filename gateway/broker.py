@@ -6,24 +6,37 @@ the connection that brought it: after a reconnection its acknowledgement would n
 (the broker delivers the message again).
 """
 
+import hashlib
 import logging
 import queue
+import secrets
+import socket
+import threading
 import time
+from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gateway.errors import PartFailedError
 from gateway.settings import Broker as BrokerSettings
+from gateway.watch import Part
 
 log = logging.getLogger(__name__)
 
 QUEUE_LENGTH: Final = 4000
 """mosquitto 2.0.11 was seen to have 4,000 messages unacknowledged with a receive maximum of 1,000."""
+
+QUEUE_BYTES: Final = 32 << 20
+"""Of payload: 4,000 messages of the largest size would be 4 GB."""
+
+MAX_UNSENT: Final = 1000
+"""Messages to kits that wait for the broker, in each of paho's queues; what is beyond is dropped, kits ask again."""
 
 MAX_PACKET_BYTES: Final = 1 << 20
 """Far above the 16 KiB of the wire, so that what is somewhat too large still becomes a dead letter."""
@@ -31,6 +44,11 @@ MAX_PACKET_BYTES: Final = 1 << 20
 _KEEPALIVE_S: Final = 60
 _TOPICS: Final = ("obs", "backlog", "about", "status")
 _FULL_QUEUE_WAIT_S: Final = 0.5
+_TAKEN_OVER: Final = 142  # MQTT 5, section 3.14.2.1: another client has connected with our client id
+_MOST_TAKE_OVERS: Final = 3
+_TAKE_OVERS_WITHIN_S: Final = 600.0
+_STOP_S: Final = 1.5
+_CUT_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +63,97 @@ class Message:
     generation: int
 
 
+class Inbox:
+    """Messages on their way from the network thread to the writing one, bounded by number and by bytes."""
+
+    def __init__(self, length: int = QUEUE_LENGTH, payload_bytes: int = QUEUE_BYTES) -> None:
+        self._length = length
+        self._most_bytes = payload_bytes
+        self._bytes = 0
+        self._messages: deque[Message] = deque()
+        self._changed = threading.Condition()
+
+    def put(self, message: Message, timeout_s: float) -> bool:
+        """Add a message; returns whether there was room for it in time. Alone there is room for any."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._has_room(message), timeout_s):
+                return False
+            self._messages.append(message)
+            self._bytes += len(message.payload)
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout_s: float) -> Message:
+        """Take the oldest message.
+
+        Raises
+        ------
+        queue.Empty
+            If none came in time.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._messages, timeout_s):
+                raise queue.Empty
+            message = self._messages.popleft()
+            self._bytes -= len(message.payload)
+            self._changed.notify_all()
+            return message
+
+    def empty(self) -> bool:
+        """Tell whether nothing waits."""
+        return not self._messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def _has_room(self, message: Message) -> bool:
+        waiting = len(self._messages)
+        return not waiting or (waiting < self._length and self._bytes + len(message.payload) <= self._most_bytes)
+
+
+class _Client(mqtt.Client):
+    """A client whose network thread shows that it lives: at each turn of its loop, a second apart when idle."""
+
+    part: Part
+
+    def loop_misc(self) -> MQTTErrorCode:
+        self.part.beat("waiting for the broker's messages")
+        return super().loop_misc()
+
+    def reconnect(self) -> MQTTErrorCode:
+        self.part.beat("connecting to the broker")
+        return super().reconnect()
+
+
 class Broker:
     """A persistent MQTT 5 session that acknowledges only what it is told to."""
 
-    def __init__(self, settings: BrokerSettings, password: str | None) -> None:
-        self.inbox: queue.Queue[Message] = queue.Queue(QUEUE_LENGTH)
+    def __init__(self, settings: BrokerSettings, password: str | None, part: Part) -> None:
+        self.inbox = Inbox()
         self.connected = False
         self.receiving = False
         self.generation = 0
+        self.session_kept = False
         self._stopping = False
         self._said = ""
+        self._failed = ""
+        self._taken_over_s: deque[float] = deque(maxlen=_MOST_TAKE_OVERS)
+        # mosquitto 2.0 closes a session that is taken over without saying why, as a broken network does. So each
+        # gateway leaves its mark at the broker, and looks at each connection whose is there.
+        self._mark = secrets.token_hex(8)
+        self._foreign_mark = b""
+        self._marked = self._was_told = False
+        session = hashlib.sha256(settings.client_id.encode()).hexdigest()[:16]
+        self._mark_topic = f"{settings.base}/gateway/session/{session}"
+        self._mark_mid: int | None = None
         self._settings = settings
-        self._client = client = mqtt.Client(
+        self._part = part
+        self._where = f"{settings.host}:{settings.port}"
+        self._client = client = _Client(
             CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
         )
+        client.part = part
+        client.max_queued_messages_set(MAX_UNSENT)
         client.username_pw_set(settings.username, password)
         client.reconnect_delay_set(min_delay=1, max_delay=30)
         # Set before connecting: a persistent session delivers right after CONNACK.
@@ -81,16 +176,32 @@ class Broker:
         self._client.loop_start()
 
     def stop(self) -> None:
-        """Disconnect; the session stays at the broker."""
+        """Disconnect, within 2.5 s whatever the broker does; the session stays at the broker."""
         self._stopping = True
         self._client.disconnect()
-        self._client.loop_stop()
+        # paho waits without a limit until all is sent: for ever at a broker that does not read.
+        ending = threading.Thread(target=self._client.loop_stop, name="broker end", daemon=True)
+        ending.start()
+        ending.join(_STOP_S)
+        if ending.is_alive():
+            with suppress(OSError, AttributeError):
+                self._client.socket().shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+            ending.join(_CUT_S)
 
     def check(self) -> None:
-        """Raise `PartFailedError` when the network thread has ended: without it nothing would arrive again."""
+        """Raise `PartFailedError` when nothing would arrive again without a person or a new start."""
+        if self._failed:
+            raise PartFailedError(self._failed)
         thread = self._client._thread  # noqa: SLF001 - paho tells nobody when an exception ends its thread
         if not self._stopping and not (thread and thread.is_alive()):
             raise PartFailedError("the connection to the broker has broken down; the log says why")
+
+    @property
+    def status(self) -> str:
+        """How it stands with the broker, in a few words that begin with "receiving" where it does."""
+        if self.receiving:
+            return f"receiving from {self._where}"
+        return self._said or f"connecting to {self._where}"
 
     def subscribe(self) -> None:
         """Ask for the kits' messages; again as long as the broker refuses."""
@@ -102,24 +213,28 @@ class Broker:
             self._client.ack(message.mid, message.qos)
 
     def publish(self, topic: str, payload: bytes, qos: int) -> None:
-        """Send a message below the base topic while connected; what is sent while not is not kept."""
-        if self.connected:
+        """Send a message below the base topic while connected; what is sent while not, or faster than read, is lost."""
+        # paho bounds what waits for PUBACK (max_queued_messages), but not what waits for the socket.
+        if self.connected and len(self._client._out_packet) < MAX_UNSENT:  # noqa: SLF001
             self._client.publish(f"{self._settings.base}/{topic}", payload, qos)
 
-    def _on_connect(self, _client: mqtt.Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_connect(self, _client: mqtt.Client, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             self._say_once(f"the broker refused the connection ({reason}); check [broker] username and password_file")
             return
         self._said = ""
+        self.session_kept = bool(flags.session_present)
         self.generation += 1
         self.connected = True
-        log.info("connected to the broker at %s:%s (session kept: %s)", self._settings.host, self._settings.port,
-                 bool(flags.session_present))  # fmt: skip
+        log.info("connected to the broker at %s (session kept: %s)", self._where, self.session_kept)
+        if getattr(properties, "RetainAvailable", 1):
+            # In this order: what is kept of the mark before comes with the subscription. QoS 0: the session keeps none.
+            self._mark_mid = self._client.subscribe(self._mark_topic, 0)[1]
+            self._client.publish(self._mark_topic, f"{self._mark} {self.generation}", 0, retain=True)
         self.subscribe()
 
     def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
-        where = f"{self._settings.host}:{self._settings.port}"
-        self._say_once(f"no broker answers at {where}; check [broker] host and port, and that it runs; trying on")
+        self._say_once(f"no broker answers at {self._where}; check [broker] host and port, and that it runs; trying on")
 
     def _say_once(self, problem: str) -> None:
         """Log a problem once, until the next connection."""
@@ -128,12 +243,44 @@ class Broker:
             log.warning("%s", problem)
 
     def _on_disconnect(self, _client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if self.connected:
-            log.warning("connection to the broker lost: %s", reason)
+        self._part.beat("waiting to connect again")
+        if self.connected and not (self._stopping or self._failed):
+            self._say_once(f"connection to the broker lost ({reason}); trying on")
         self.connected = False
         self.receiving = False
+        self._was_told = reason.value == _TAKEN_OVER
+        if self._was_told:
+            self._note_take_over()
+            if self._failed:
+                self._client.disconnect()
 
-    def _on_subscribe(self, _client: mqtt.Client, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+    def _look_at_mark(self, message: mqtt.MQTTMessage) -> None:
+        """Compare what the broker kept with what we left; each mark counts once: a broker may restore an old one."""
+        payload = bytes(message.payload)
+        if not message.retain:
+            self._marked = True  # our own comes back: the broker keeps it
+        elif self._marked and not payload.startswith(self._mark.encode()) and payload != self._foreign_mark:
+            self._foreign_mark = payload
+            if self._was_told:
+                return
+            self._note_take_over()
+            if self._failed:  # as if we had not come again: the other must not give up too
+                self._client.publish(self._mark_topic, payload, 0, retain=True)
+                self._client.disconnect()
+
+    def _note_take_over(self) -> None:
+        """Give up after a few: two gateways on one session take it from each other for ever, and both lose time."""
+        now_s = time.monotonic()
+        self._taken_over_s.append(now_s)
+        if len(self._taken_over_s) == _MOST_TAKE_OVERS and now_s - self._taken_over_s[0] <= _TAKE_OVERS_WITHIN_S:
+            self._failed = (
+                f"another gateway uses the session {self._settings.client_id} at the broker {self._where} too: it was "
+                f"taken over {_MOST_TAKE_OVERS} times; give each gateway its own [broker] client_id, or stop the other"
+            )
+
+    def _on_subscribe(self, _client: mqtt.Client, _data: Any, mid: int, reasons: Any, _properties: Any) -> None:
+        if mid == self._mark_mid:
+            return
         refused = [str(reason) for reason in reasons if reason.is_failure]
         if refused:
             self._say_once(f"the broker refused the subscription ({refused[0]}); check its access list for the user "
@@ -141,13 +288,12 @@ class Broker:
         self.receiving = not refused
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if message.topic == self._mark_topic:
+            self._look_at_mark(message)
+            return
         received = Message(
             topic=message.topic, payload=bytes(message.payload), received_ms=time.time_ns() // 1_000_000,
             mid=message.mid, qos=message.qos, generation=self.generation,
         )  # fmt: skip
-        while not self._stopping:
-            try:
-                self.inbox.put(received, timeout=_FULL_QUEUE_WAIT_S)
-            except queue.Full:
-                continue
-            return
+        while not self._stopping and not self.inbox.put(received, _FULL_QUEUE_WAIT_S):
+            self._part.beat("waiting for room in the inbox")

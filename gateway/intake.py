@@ -5,16 +5,20 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
+from calibration.quantities import WIRE_COLUMNS
 from gateway import wire
 from gateway.broker import Message
-from gateway.clock import FUTURE_LIMIT_S
-from gateway.store import counters, deadletters
-from gateway.store.database import transaction
+from gateway.settings import DeadLetters as Limits
+from gateway.settings import Store
+from gateway.store import counters, deadletters, kits
+from gateway.store.database import read_meta, transaction, write_meta
+from gateway.store.deadletters import Letter
 from gateway.store.raw import RawWriter
 from gateway.system_clock import now_ms
-from gateway.wire import Reason, WireError
+from gateway.wire import Reason, Rows, WireError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +27,14 @@ RECEIPT_AGE_MS: Final = 60 * 86_400_000
 _RECEIPT_EVERY_S: Final = 1.0
 _KINDS: Final = frozenset({"obs", "backlog", "about", "status"})
 
+_UPGRADE_LETTERS: Final = 100
+"""Dead letters looked at between two commits: with 256 rows in each it takes a tenth of a second."""
+_KNOWN_COLUMNS: Final = ",".join(sorted(WIRE_COLUMNS))
+
 Publish = Callable[[str, bytes, int], None]
+Doomed = dict[int, str]
+"""Messages that met a mistake of this program, by `id`, and which."""
+_T = TypeVar("_T")
 
 
 class _UnforeseenError(Exception):
@@ -32,6 +43,15 @@ class _UnforeseenError(Exception):
     def __init__(self, message: Message, cause: Exception) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")
         self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a replayed dead letter: its reason now, `None` where it is one no longer."""
+
+    id: int
+    reason: str | None
+    detail: str
 
 
 class Intake:
@@ -44,61 +64,137 @@ class Intake:
         base: str,
         publish: Publish,
         acknowledge: Callable[[Message], None],
-        clock_trusted: Callable[[], bool],
+        clock_error_s: Callable[[], int | None],
+        dead_letters: Limits = Limits(),  # noqa: B008 - immutable
+        max_kits: int = Store().max_kits,
     ) -> None:
+        self.clock_error_s = clock_error_s
         self._db = db
         self._raw = RawWriter(db)
         self._base = base
         self._publish = publish
         self._acknowledge = acknowledge
-        self._clock_trusted = clock_trusted
+        self._limits = dead_letters
+        self._max_kits = max_kits
+        self._error_s: int | None = None  # of the gateway's clock, sampled once a commit; None: not trusted
         self._counts: dict[int, Counter[str]] = {}
+        self._recounted = False
+        self._fuller: set[str | None] = set()  # kits that got a dead letter in this transaction
+        self._said_full: set[str | None] = set()
         self._owed: dict[str, set[int]] = {}
         self._sent_s: dict[str, float] = {}
         self._came_up = False
-        self._trusted = False
+        self._upgrade_at: int | None = None if read_meta(db, "columns") == _KNOWN_COLUMNS else 0
+        self._upgraded = 0
 
-    def store(self, messages: Sequence[Message]) -> None:
-        """Commit the messages, then acknowledge them; raises `sqlite3.Error` with nothing stored or acknowledged."""
-        doomed: dict[int, str] = {}
-        while True:
-            try:
-                self._commit(messages, doomed)
-                break
-            except _UnforeseenError as error:
-                # Again without it: whatever it is, it must not come back from the broker for ever.
-                log.exception("a message on %.100r cannot be read", error.message.topic)
-                doomed[id(error.message)] = str(error)
+    def store(self, messages: list[Message]) -> None:
+        """Commit the messages, then acknowledge them.
+
+        Raises
+        ------
+        sqlite3.Error
+            With nothing stored or acknowledged of what is then in the list.
+        """
+        try:
+            self._commit_foreseen(lambda doomed: self._store_all(messages, doomed))
+        except sqlite3.Error:
+            raise
+        except Exception:
+            log.exception("messages cannot be stored together; each is tried alone")
+            while messages:
+                self._store_alone(messages[0])
+                self._acknowledge(messages.pop(0))
         for message in messages:
             self._acknowledge(message)
         if self._came_up:
             self._came_up = False
             self.announce_time()
 
-    def _commit(self, messages: Sequence[Message], doomed: dict[int, str]) -> None:
+    def _store_all(self, messages: Sequence[Message], doomed: Doomed) -> None:
+        for message in messages:
+            self._store_one(message, doomed.get(id(message)))
+
+    def _store_alone(self, message: Message) -> None:
+        """Store one message; where that fails for a mistake of this program it becomes a dead letter."""
+        try:
+            self._commit_foreseen(lambda doomed: self._store_all([message], doomed))
+        except sqlite3.Error:
+            raise
+        except Exception as error:
+            log.exception("a message on %.100r cannot be stored", message.topic)
+            doomed = {id(message): f"{type(error).__name__}: {error}"}
+            self._commit(lambda: self._store_all([message], doomed))
+
+    def replay(self, letters: Sequence[Letter]) -> list[Outcome]:
+        """Route dead letters again as at their receipt; what can be stored now is a dead letter no longer."""
+        pairs = [(x, Message(x.topic, x.payload, x.received_ms, mid=0, qos=0, generation=0)) for x in letters]
+
+        def work(doomed: Doomed) -> list[Outcome]:
+            return [self._replay_one(letter, message, doomed.get(id(message))) for letter, message in pairs]
+
+        return self._commit_foreseen(work)
+
+    def replay_unknown_columns(self) -> bool:
+        """Where this program knows other columns than the last one, try some letters again; returns whether more wait.
+
+        A step is short, so that messages do not wait for it; killed in the middle, all of it starts again.
+        """
+        if self._upgrade_at is None:
+            return False
+        letters, last = deadletters.window(
+            self._db, Reason.UNKNOWN_COLUMN, after=self._upgrade_at, width=_UPGRADE_LETTERS
+        )
+        self._upgraded += sum(outcome.reason is None for outcome in self.replay(letters)) if letters else 0
+        self._upgrade_at = last
+        if last is None:
+            with transaction(self._db):
+                write_meta(self._db, "columns", _KNOWN_COLUMNS)
+            if self._upgraded:
+                log.info("%s dead letters have columns that are known now; they are stored", self._upgraded)
+        return last is not None
+
+    def _commit_foreseen(self, work: Callable[[Doomed], _T]) -> _T:
+        """Commit; a message that meets a mistake of this program costs itself alone."""
+        doomed: Doomed = {}
+        while True:
+            try:
+                return self._commit(lambda: work(doomed))
+            except _UnforeseenError as error:
+                # Again without it: whatever it is, it must not come back from the broker for ever.
+                log.exception("a message on %.100r cannot be read", error.message.topic)
+                doomed[id(error.message)] = str(error)
+
+    def _commit(self, work: Callable[[], _T]) -> _T:
         self._counts = {}
-        self._trusted = self._clock_trusted()
+        self._fuller = set()
+        self._error_s = self.clock_error_s()
         try:
             with transaction(self._db):
-                for message in messages:
-                    self._store_one(message, doomed.get(id(message)))
+                if not self._recounted:
+                    deadletters.recount(self._db)
+                result = work()
                 self._raw.flush()
                 for kit, counts in self._counts.items():
                     counters.add(self._db, kit, counts)
-        except (sqlite3.Error, _UnforeseenError):
-            self._raw.forget()
+                self._bound_dead_letters()
+        except BaseException:
+            self._raw.forget()  # what it has in memory was rolled back
             raise
+        self._recounted = True
+        return result
 
-    def release_waiting(self) -> None:
-        """Place the rows whose time has become known, or has come."""
-        self._trusted = self._clock_trusted()
-        try:
-            with transaction(self._db):
-                if self._raw.release_waiting(self._horizon_ms(now_ms())):
-                    self._raw.flush()
-        except sqlite3.Error:
-            self._raw.forget()
-            raise
+    def _bound_dead_letters(self) -> None:
+        for kit in self._fuller:
+            if deadletters.bound(self._db, kit, self._limits) and kit not in self._said_full:
+                self._said_full.add(kit)
+                log.warning("the dead letters of %s are full; the oldest go, and are counted", kit or "no kit")
+        if self._fuller and deadletters.bound_all(self._db, self._limits) and "" not in self._said_full:
+            self._said_full.add("")
+            log.warning("all dead letters together are too many; the oldest of the kit with most go, and are counted")
+
+    def release_waiting(self) -> int:
+        """Place rows whose time has become known, or has come; returns how many, 0 once none is left."""
+        return self._commit(lambda: self._raw.release_waiting(now_ms(), self._error_s))
 
     def send_receipts(self) -> None:
         """Send the receipts that are due: at most one a second and kit for each of its boots."""
@@ -114,52 +210,86 @@ class Intake:
     def announce_time(self) -> None:
         """Tell the kits what time it is, and whether to believe it."""
         t, ms = divmod(now_ms(), 1000)
-        self._publish("gateway/time", wire.encode(wire.GatewayTime(wire.VERSION, t, ms, int(self._clock_trusted()))), 0)
-
-    def _horizon_ms(self, received_ms: int) -> int | None:
-        return received_ms + FUTURE_LIMIT_S * 1000 if self._trusted else None
+        sync = int(self.clock_error_s() is not None)
+        self._publish("gateway/time", wire.encode(wire.GatewayTime(wire.VERSION, t, ms, sync)), 0)
 
     def _store_one(self, message: Message, doom: str | None) -> None:
+        kit, kind = self._address(message)
+        error = self._attempt(kit, kind, message, doom)
+        if error:
+            self._bury(kit, message, error)
+
+    def _replay_one(self, letter: Letter, message: Message, doom: str | None) -> Outcome:
+        if letter.is_truncated:
+            return Outcome(letter.id, letter.reason, "only its beginning was kept; it cannot be replayed")
+        kit, kind = self._address(message)
+        error = self._attempt(kit, kind, message, doom, again=True)
+        if error is None:
+            deadletters.remove(self._db, letter.id)
+            self._count(kit, message, replayed=1)
+            return Outcome(letter.id, None, "")
+        if (error.reason, error.detail) != (letter.reason, letter.detail):
+            deadletters.change_reason(self._db, letter, error.reason, error.detail)
+        self._settle(kit, message, error)
+        return Outcome(letter.id, error.reason, error.detail)
+
+    def _address(self, message: Message) -> tuple[str | None, str]:
+        """Return the kit, `None` where it is none that may be known, and the kind of a message."""
         name, _, kind = message.topic.removeprefix(f"{self._base}/").partition("/")
-        kit = name if wire.is_kit_name(name) else None
+        return (name if wire.is_kit_name(name) else None), kind
+
+    def _attempt(
+        self, kit: str | None, kind: str, message: Message, doom: str | None, *, again: bool = False
+    ) -> WireError | None:
+        """Route a message; returns why it is none that can be stored."""
         try:
             if doom is not None:
-                raise WireError(Reason.INTERNAL, doom)  # noqa: TRY301 - handled with the others
-            self._route(kit, kind, message)
+                return WireError(Reason.INTERNAL, doom)
+            self._route(kit, kind, message, again=again)
         except WireError as error:
-            self._bury(kit, message, error)
+            return error
         except sqlite3.Error:
             raise
         except Exception as error:
             raise _UnforeseenError(message, error) from error
+        return None
 
-    def _route(self, kit: str | None, kind: str, message: Message) -> None:
+    def _route(self, kit: str | None, kind: str, message: Message, *, again: bool) -> None:
         if kit is None or kind not in _KINDS:
             raise WireError(Reason.BAD_TOPIC, "not the topic of a kit that the gateway reads")
+        if not self._has_room_for(kit):
+            raise WireError(Reason.TOO_MANY_KITS, f"a new kit beyond [store] max_kits = {self._max_kits}")
         self._raw.heard(kit, message.received_ms)
+        # How well the clock was known at the receipt of a letter is not kept, so no receipt bounds its times.
         if kind == "status":
-            self._store_status(kit, message)
+            self._store_status(kit, message, again=again)
         elif kind == "about":
-            self._store_about(kit, message)
+            self._store_about(kit, message, again=again)
         else:
-            self._store_batch(kit, message)
+            self._store_batch(kit, message, live=kind == "obs" and not again)
 
-    def _store_about(self, kit: str, message: Message) -> None:
+    def _has_room_for(self, kit: str) -> bool:
+        return kits.is_known(self._db, kit) or kits.count(self._db) < self._max_kits
+
+    def _store_about(self, kit: str, message: Message, *, again: bool) -> None:
         if wire.decode_about(message.payload).kit != kit:
             raise WireError(Reason.BAD_TOPIC, "names another kit than its topic")
-        self._raw.set_about(kit, message.received_ms, message.payload)
+        if not again:  # the kit has sent a newer one since
+            self._raw.set_about(kit, message.received_ms, message.payload)
 
-    def _store_batch(self, kit: str, message: Message) -> None:
+    def _store_batch(self, kit: str, message: Message, *, live: bool) -> None:
         batch = wire.decode_batch(message.payload)
-        added = self._raw.add(kit, batch, message.received_ms, self._horizon_ms(message.received_ms))
+        added = self._raw.add(kit, batch, message.received_ms, self._error_s, live=live)
         self._owed.setdefault(kit, set()).add(batch.boot)
-        self._count(kit, message, batches=1, rows=added.new, duplicates=added.duplicates)
+        self._count(kit, message, batches=1, rows=added.new, late_rows=added.late, duplicates=added.duplicates)
         if added.conflicts:
             seqs = ", ".join(str(s) for s in added.conflicts[:10])
             raise WireError(Reason.CONFLICT, f"other content is stored under seq {seqs}")
 
-    def _store_status(self, kit: str, message: Message) -> None:
+    def _store_status(self, kit: str, message: Message, *, again: bool) -> None:
         status = wire.decode_status(message.payload)
+        if again:  # it tells of then, not of now
+            return
         self._raw.set_status(kit, message.received_ms, up=status.up)
         if status.up:
             boots = self._raw.recent_boots(kit, message.received_ms - RECEIPT_AGE_MS, RECEIPT_BOOTS)
@@ -167,18 +297,27 @@ class Intake:
             self._came_up = True
 
     def _bury(self, kit: str | None, message: Message, error: WireError) -> None:
-        # Only a run without gaps is settled: the range of another would count rows as held that never came.
-        rows = error.rows if error.rows and error.rows.is_run else None
+        owner = kit if kit is not None and self._has_room_for(kit) else None
+        self._count(owner, message)  # makes the kit, which the letter's place is counted at
+        rows = self._settle(owner, message, error)
         new = deadletters.keep(
-            self._db, received_ms=message.received_ms, topic=message.topic, kit=kit, reason=error.reason,
+            self._db, received_ms=message.received_ms, topic=message.topic, kit=owner, reason=error.reason,
             detail=error.detail, payload=message.payload, rows=rows,
         )  # fmt: skip
-        self._count(kit, message, dead_letters=int(new), dead_letter_copies=int(not new))
+        by_reason = {f"dead.{error.reason}": int(new)}
+        self._count(owner, message, dead_letters=int(new), dead_letter_copies=int(not new), **by_reason)
+        if new:
+            self._fuller.add(owner)
+            log.warning("dead letter on %.100r: %r", message.topic, str(error))
+
+    def _settle(self, kit: str | None, message: Message, error: WireError) -> Rows | None:
+        """Count the rows of a dead letter as held; returns them."""
+        # Only a run without gaps is settled: the range of another would count rows as held that never came.
+        rows = error.rows if error.rows and error.rows.is_run else None
         if kit is not None and rows:
             self._raw.settle(kit, rows, message.received_ms)
             self._owed.setdefault(kit, set()).add(rows.boot)
-        if new:
-            log.warning("dead letter on %.100r: %r", message.topic, str(error))
+        return rows
 
     def _count(self, kit: str | None, message: Message, **counts: int) -> None:
         number = self._raw.kit_id(kit, message.received_ms) if kit else 0

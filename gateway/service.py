@@ -3,28 +3,46 @@
 import logging
 import queue
 import sqlite3
+import threading
 import time
+from dataclasses import dataclass
 from typing import Final, Protocol
 
+import msgspec
+
 from gateway import system_clock
+from gateway.attempts import Attempts
 from gateway.broker import Broker, Message
+from gateway.control import ControlServer
+from gateway.control_handlers import control_handlers, hand_set
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
+from gateway.housekeeping import Housekeeper
 from gateway.intake import Intake
 from gateway.notify import notify
 from gateway.settings import Settings, read_secret
-from gateway.sinks.process import SinkProcess
-from gateway.store.database import open_writer
+from gateway.sinks.process import SILENCE_S, SinkProcess
+from gateway.store import counters
+from gateway.store.database import open_writer, transaction, write_meta
+from gateway.system_clock import HandSet, OwnClock
+from gateway.watch import Watch
 from gateway.web.app import create_app
 from gateway.web.server import WebServer
 
 log = logging.getLogger(__name__)
 
 COMMIT_MESSAGES: Final = 1000
+COMMIT_BYTES: Final = 8 << 20
+"""Of payload in one commit: it stands in memory beside what waits in the inbox."""
 _IDLE_WAIT_S: Final = 0.2
 _DERIVE_AT_LEAST_EVERY_S: Final = 2.0
 _MINUTE_S: Final = 60.0
+_LOST_SESSION_WAITS_S: Final = (3.0, 6.0)
+"""Where the broker has lost the session it has thrown away what kits sent since. They send it again after three time
+announcements without a receipt: with the one at the connection these make three, and not three minutes."""
 _RETRY_S: Final = 1.0
+_STOP_S: Final = 4.2
+_UNWRITABLE: Final = "the store cannot be written ({}); nothing is acknowledged"
 
 
 class Stop(Protocol):
@@ -37,29 +55,64 @@ class Stop(Protocol):
         """Wait for it; returns whether it is time."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How long an attempt of each part may take [s]: far longer than a slow card, a broken network, a big step need."""
+
+    store_s: float = 120.0
+    broker_s: float = 120.0
+    derive_s: float = 300.0
+    page_s: float = 60.0
+    sink_s: float = SILENCE_S
+    distrust_s: float = system_clock.DISTRUST_S
+
+
 class Gateway:
     """Everything that one `lichen run` does."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, limits: Limits = Limits()) -> None:
         self._settings = settings
         password = settings.broker.password_file
-        self._broker = Broker(settings.broker, read_secret(settings.beside(password)) if password else None)
+        self._watch = Watch()
+        self._part = self._watch.part("store", limits.store_s)
+        self._attempts = Attempts(self._part)
+        self._derive_part = self._watch.part("derive", limits.derive_s)
+        self._broker = Broker(
+            settings.broker,
+            read_secret(settings.beside(password)) if password else None,
+            self._watch.part("broker", limits.broker_s),
+        )
         recipe = Recipe.of(settings.derive)
         self._db = open_writer(settings.store_dir)  # last, so that a wrong configuration leaves nothing behind
+        self._clock = OwnClock(settings.clock.trusted, self._read_hand_set, distrust_s=limits.distrust_s)
         self._intake = Intake(
             self._db,
             base=settings.broker.base,
             publish=self._broker.publish,
             acknowledge=self._broker.acknowledge,
-            clock_trusted=self._clock_trusted,
+            clock_error_s=self._clock.error_s,
+            dead_letters=settings.dead_letters,
+            max_kits=settings.store.max_kits,
         )
         self._deriver = Deriver(self._db, recipe)
-        self._web = WebServer(create_app(settings, self._clock_trusted), settings.web) if settings.web.enabled else None
-        self._sink = SinkProcess(settings.path) if settings.influx else None
+        self._housekeeper = Housekeeper(self._db, settings, self._clock.error_s)
+        self._control = ControlServer(settings.store_dir, control_handlers(self._db, self._intake))
+        self._web: WebServer | None = None
+        if settings.web.enabled:
+            app = create_app(settings, lambda: self._clock.error_s() is not None)
+            self._web = WebServer(app, settings.web, self._watch.part("page", limits.page_s))
+        self._sink: SinkProcess | None = None
+        if settings.influx:
+            self._sink = SinkProcess(settings.path, limits.sink_s + 2 * settings.influx.timeout_s)
+        self._unstored: list[Message] = []
         self._last_derived_s = 0.0
         self._greeted_generation = 0
+        self._announce_at_s: list[float] = []
         self._next_minute_s = 0.0
-        self._said = ""
+        self._next_housekeeping_s = 0.0
+        self._announced_trust: bool | None = None
+        self._releasing = False
+        self._replaying = True
 
     def run(self, stop: Stop) -> None:
         """Work until `stop` is set.
@@ -67,82 +120,112 @@ class Gateway:
         Raises
         ------
         PartFailedError
-            If a part has broken down in a way that only a new start can mend.
+            If a part has broken down in a way that only a person or a new start can mend.
         """
+        try:
+            self._start()
+            while not stop.is_set():
+                if not self._turn():
+                    stop.wait(_RETRY_S)
+                self._broker.check()
+                self._watch.say(self._attempts.status or self._broker.status)
+        finally:
+            notify("STOPPING=1")
+            self._end()
+
+    def _start(self) -> None:
         if self._web:
             self._web.start()
             log.info("the page is at http://%s:%s/", self._settings.web.host, self._web.port)
         if self._sink:
             self._sink.start()
         self._broker.start()
+        self._watch.start()
         notify("READY=1")
-        try:
-            while not stop.is_set():
-                self._store(self._gather(), stop)
-                self._work_between(stop)
-                self._broker.check()
-        finally:
-            notify("STOPPING=1")
-            self._broker.stop()
-            if self._sink:
-                self._sink.stop()
-            if self._web:
-                self._web.stop()
-            self._db.close()
 
-    def _store(self, messages: list[Message], stop: Stop) -> None:
-        """Store and acknowledge; while the store cannot be written nothing is acknowledged and the broker waits."""
-        while messages:
-            try:
-                self._intake.store(messages)
-            except sqlite3.Error as error:
-                self._say_once(f"the store cannot be written ({error}); nothing is acknowledged until it can")
-                if stop.wait(_RETRY_S):
-                    return
+    def _end(self) -> None:
+        """End all parts at once, so that together they take no longer than the slowest of them."""
+        stops = [self._broker.stop, *(part.stop for part in (self._sink, self._web) if part)]
+        threads = [threading.Thread(target=stop, name="end", daemon=True) for stop in stops]
+        for thread in threads:
+            thread.start()
+        until_s = time.monotonic() + _STOP_S
+        for thread in threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+        self._control.close()
+        self._db.close()
+        self._watch.stop()
+
+    def _turn(self) -> bool:
+        """Store what has come, and do what is due beside it; returns whether nothing failed.
+
+        While the store cannot be written nothing is acknowledged, the broker holds what follows, and all else waits.
+        """
+        attempt = self._attempts.attempt
+        self._part.beat("waiting for messages")
+        messages = self._unstored = self._unstored or self._gather()
+        fine = attempt("looking at the clock", self._look_at_clock)
+        if messages:
+            if attempt("storing messages", lambda: self._intake.store(messages), unusable=_UNWRITABLE):
+                self._unstored = []
+                self._derive_part.begin("hours to derive")
             else:
-                self._said = ""
-                return
-
-    def _work_between(self, stop: Stop) -> None:
-        """Do what is due beside storing; what fails is tried again later."""
-        try:
-            if time.monotonic() >= self._next_minute_s or self._newly_connected():
-                self._next_minute_s = time.monotonic() + _MINUTE_S
-                self._every_minute()
-            self._derive()
-            self._intake.send_receipts()
-        except sqlite3.Error as error:
-            self._say_once(f"the store cannot be used ({error}); trying on")
-            stop.wait(_RETRY_S)
+                fine = False
+                attempt("making room", self._housekeeper.make_room)
+        if not self._unstored:
+            fine = self._work_between() and fine
+        attempt("answering commands", self._control.serve)
         if self._sink:
-            self._sink.poll()
+            attempt("watching the sink", self._sink.poll)
+        return fine
 
-    def _say_once(self, problem: str) -> None:
-        """Log a problem once, until the store could be written again."""
-        if problem != self._said:
-            self._said = problem
-            log.error("%s", problem)
+    def _work_between(self) -> bool:
+        """Do what is due beside storing; returns whether nothing failed."""
+        attempt = self._attempts.attempt
+        fine = True
+        if time.monotonic() >= self._next_minute_s or self._newly_connected():
+            self._next_minute_s = time.monotonic() + _MINUTE_S
+            fine = attempt("the work of each minute", self._every_minute)
+            fine = attempt("counting mistakes", self._count_mistakes) and fine
+        while self._announce_at_s and time.monotonic() >= self._announce_at_s[0]:
+            self._announce_at_s.pop(0)
+            self._intake.announce_time()
+        if self._releasing:
+            fine = attempt("placing readings that wait", self._release) and fine
+        if self._replaying and self._broker.inbox.empty():
+            fine = attempt("replaying dead letters", self._replay) and fine
+        if time.monotonic() >= self._next_housekeeping_s:
+            fine = attempt("keeping the store in order", self._housekeeper.step) and fine
+            self._next_housekeeping_s = time.monotonic() + self._housekeeper.wait_s
+        if self._broker.inbox.empty() or time.monotonic() - self._last_derived_s > _DERIVE_AT_LEAST_EVERY_S:
+            self._last_derived_s = time.monotonic()
+            fine = self._derive() and fine
+        return attempt("sending receipts", self._intake.send_receipts) and fine
 
     def _gather(self) -> list[Message]:
         """Wait for a message, then for more that one commit can take."""
         inbox = self._broker.inbox
+        busy = self._deriver.waiting or self._releasing or self._replaying
         try:
-            messages = [inbox.get(timeout=0 if self._deriver.waiting else _IDLE_WAIT_S)]
+            messages = [inbox.get(0 if busy else _IDLE_WAIT_S)]
         except queue.Empty:
             return []
+        size = len(messages[0].payload)
         until_s = time.monotonic() + self._settings.store.commit_s
-        while len(messages) < COMMIT_MESSAGES and (left_s := until_s - time.monotonic()) > 0:
+        while len(messages) < COMMIT_MESSAGES and size < COMMIT_BYTES and (left_s := until_s - time.monotonic()) > 0:
             try:
-                messages.append(inbox.get(timeout=left_s))
+                messages.append(inbox.get(left_s))
             except queue.Empty:
                 break
+            size += len(messages[-1].payload)
         return messages
 
-    def _derive(self) -> None:
-        now_s = time.monotonic()
-        if self._broker.inbox.empty() or now_s - self._last_derived_s > _DERIVE_AT_LEAST_EVERY_S:
-            self._deriver.step()
-            self._last_derived_s = now_s
+    def _derive(self) -> bool:
+        fine = self._attempts.attempt("deriving", self._deriver.step)
+        self._derive_part.attempted()
+        if self._deriver.waiting or not fine:
+            self._derive_part.begin("hours to derive")
+        return fine
 
     def _newly_connected(self) -> bool:
         """Tell, once a connection, that messages of the kits arrive again."""
@@ -150,14 +233,42 @@ class Gateway:
         if not self._broker.receiving or generation == self._greeted_generation:
             return False
         self._greeted_generation = generation
-        notify("STATUS=receiving")
+        now_s = time.monotonic()
+        self._announce_at_s = [] if self._broker.session_kept else [now_s + wait_s for wait_s in _LOST_SESSION_WAITS_S]
         return True
 
     def _every_minute(self) -> None:
         if self._broker.connected and not self._broker.receiving:
             self._broker.subscribe()
         self._intake.announce_time()
-        self._intake.release_waiting()
+        self._releasing = True
 
-    def _clock_trusted(self) -> bool:
-        return system_clock.is_trusted(self._settings.clock.trusted)
+    def _count_mistakes(self) -> None:
+        if mistakes := self._attempts.mistakes:
+            with transaction(self._db):
+                counters.add(self._db, 0, {"errors": mistakes})
+            self._attempts.mistakes = 0
+
+    def _release(self) -> None:
+        self._releasing = self._intake.release_waiting() > 0
+
+    def _replay(self) -> None:
+        self._replaying = self._intake.replay_unknown_columns()
+
+    def _look_at_clock(self) -> None:
+        """Notice that the clock was moved, and tell the kits at once when its trust has changed."""
+        stepped = self._clock.look()
+        trusted = self._clock.error_s() is not None
+        if stepped or trusted != self._announced_trust:
+            self._announced_trust = trusted
+            self._intake.announce_time()
+        if stepped and (void := self._clock.voided):
+            ended = msgspec.structs.replace(void, boot_id="")  # of no boot: a restart must not believe it either
+            with transaction(self._db):
+                write_meta(self._db, system_clock.HAND_SET, msgspec.json.encode(ended).decode())
+
+    def _read_hand_set(self) -> HandSet | None:
+        try:
+            return hand_set(self._db)
+        except sqlite3.Error:
+            return None

@@ -57,6 +57,44 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     commit_s: Annotated[
         float, Meta(gt=0, le=10, description="longest time messages are gathered for one commit [s]")
     ] = 0.2
+    max_kits: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="kits that are known at most; beyond it new ones are dead letters")
+    ] = 10_000
+    budget_mb: Annotated[
+        int, Meta(ge=200, description="room for the store, file and log; beyond it the oldest raw hours go [MB]")
+    ] = 8000
+    reserve_mb: Annotated[
+        int, Meta(ge=0, description="free space of the file system that is left alone; below it they go too [MB]")
+    ] = 200
+
+
+class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[retention]`: how long is kept what, while there is room."""
+
+    raw_days: Annotated[
+        int, Meta(ge=7, le=100_000, description="raw readings; older hours are sealed, and late rows stay so long [d]")
+    ] = 730
+    air_days: Annotated[
+        int, Meta(ge=7, le=100_000, description="calibrated rows; they can be computed again from raw readings [d]")
+    ] = 400
+    hour_days: Annotated[
+        int, Meta(ge=7, le=100_000, description="hourly means and indices, never shorter than raw readings [d]")
+    ] = 36_500
+    tombstone_days: Annotated[
+        int, Meta(ge=7, le=100_000, description="removals; a sink that is away for longer keeps what was withdrawn [d]")
+    ] = 60
+
+
+class DeadLetters(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[dead_letters]`: how much is kept of messages that are no readings."""
+
+    kit_mb: Annotated[
+        int, Meta(ge=1, le=100_000, description="for each kit, and for messages of no kit [MB]; the oldest go first")
+    ] = 4
+    total_mb: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="for all together [MB]; the oldest of the kit with most go first")
+    ] = 256
+    days: Annotated[int, Meta(ge=1, le=100_000, description="how long a dead letter is kept [d]")] = 365
 
 
 class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -96,6 +134,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     broker: Broker = Broker()
     clock: Clock = Clock()
     store: Store = Store()
+    retention: Retention = Retention()
+    dead_letters: DeadLetters = DeadLetters()
     derive: Derive = Derive()
     influx: Influx | None = None
     web: Web = Web()
@@ -112,7 +152,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
-    "broker": Broker, "clock": Clock, "store": Store, "derive": Derive, "influx": Influx, "web": Web,
+    "broker": Broker, "clock": Clock, "store": Store, "retention": Retention, "dead_letters": DeadLetters,
+    "derive": Derive, "influx": Influx, "web": Web,
 }  # fmt: skip
 
 

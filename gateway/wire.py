@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BAD_RANGE = "bad_range"
     BAD_TOPIC = "bad_topic"
     CONFLICT = "conflict"
+    TOO_MANY_KITS = "too_many_kits"
     INTERNAL = "internal"
 
 

@@ -39,7 +39,7 @@ class MadeStore:
                 part = rows[first : first + 200]
                 heard_ms = 1000 * max((row[t_at] or 0) for row in part)
                 batch = Batch(v=1, boot=boot, first=part[0][seq_at] or 0, cols=cols, rows=part)
-                self.writer.add(kit, batch, heard_ms, None)
+                self.writer.add(kit, batch, heard_ms, None, live=False)
                 self.writer.heard(kit, heard_ms)
             self.writer.flush()
 

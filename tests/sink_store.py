@@ -34,7 +34,7 @@ class Store:
             rows.append([seq, 10 + seq * step_s, T0_S + (seq + 1) * step_s, 2, step_s, *values])
         with database.transaction(self.db):
             for at in range(0, count, 250):
-                self.writer.add(kit, Batch(1, boot, 0, cols, rows[at : at + 250]), T0_S * 1000, None)
+                self.writer.add(kit, Batch(1, boot, 0, cols, rows[at : at + 250]), T0_S * 1000, None, live=False)
             self.writer.flush()
 
     def kit(self, name):

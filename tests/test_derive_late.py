@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_intake import Bench
 
+from gateway.derive import chain
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
 from gateway.derive.verify import verify
 from gateway.settings import Derive
-from gateway.store import derived
+from gateway.store import counters, derived
 
 RECIPE = Recipe.of(Derive())
 T0 = 1_795_215_600  # a whole hour
@@ -131,7 +132,7 @@ def test_an_index_that_no_longer_holds_goes(tmp_path):
     bench.db.execute("DELETE FROM chunk WHERE hour = ?", (T0 // 3600 + 1,))
     bench.db.execute("DELETE FROM hour WHERE hour = ?", (T0 // 3600 + 1,))
     bench.db.execute("DELETE FROM air WHERE hour = ?", (T0 // 3600 + 1,))
-    bench.db.execute("INSERT INTO dirty VALUES (?, ?)", (kit, T0 // 3600))
+    bench.db.execute("INSERT INTO dirty (kit, hour) VALUES (?, ?)", (kit, T0 // 3600))
     derive_all(bench.db)
     assert bridged not in {i.hour for i in derived.read_indices(bench.db, scheme="us-2024")}
     assert not verify(bench.db, RECIPE).different
@@ -141,7 +142,35 @@ def test_verify_finds_what_was_changed_behind_its_back(tmp_path):
     bench = Bench(tmp_path)
     bench.send(message(bench, range(1, 130)))
     derive_all(bench.db)
+    bench.db.execute("DELETE FROM site_index WHERE hour = (SELECT max(hour) FROM site_index)")
+    assert {name.split()[0] for name in verify(bench.db, RECIPE).different} == {"index"}
     bench.db.execute("UPDATE hour SET record = replace(CAST(record AS TEXT), 'kit-1', 'kit-9')")
     assert any(name.startswith("hour") for name in verify(bench.db, RECIPE).different)
-    bench.db.execute("DELETE FROM site_index")
-    assert any(name.startswith("index") for name in verify(bench.db, RECIPE).different)
+    bench.db.execute("UPDATE chunk SET hour = hour + 1")
+    assert any(name.startswith("time kit-1 7") for name in verify(bench.db, RECIPE).different)
+
+
+def test_an_hour_that_meets_a_mistake_of_the_program_holds_up_no_other(tmp_path, monkeypatch):
+    bench = Bench(tmp_path)
+    bench.send(message(bench, range(1, 185)))
+    bad = T0 // 3600 + 1
+    real = chain.derive_hours
+
+    def derive_hours(found, **how):
+        if ((found.time_ms - 30_000) // 3_600_000 == bad).any():
+            raise FloatingPointError("a mistake")
+        return real(found, **how)
+
+    monkeypatch.setattr(chain, "derive_hours", derive_hours)
+    deriver = Deriver(bench.db, RECIPE)
+    for _ in range(3):
+        deriver.step()
+    assert {h.hour for h in derived.read_hours(bench.db)} == {bad - 1, bad + 1, bad + 2}
+    assert counters.totals(bench.db)["hours_failed"] == 1  # tried once, not for ever
+    assert derived.count_dirty(bench.db) == 1
+    monkeypatch.undo()
+    bench.send(message(bench, [61], boot=9))  # something of it changes
+    while deriver.step():
+        pass
+    assert {h.hour for h in derived.read_hours(bench.db)} == {bad - 1, bad, bad + 1, bad + 2}
+    assert not verify(bench.db, RECIPE).different

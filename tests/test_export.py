@@ -143,7 +143,7 @@ def test_readings_that_wait_come_without_a_time(made):
 def test_a_reading_from_the_future_is_held_and_still_exported(made):
     batch = Batch(v=1, boot=7, first=0, cols=COLS, rows=[[0, 1, START_S, 2, 60, 1, 0, 10, 10, 1, 0, 1, 1]])
     with transaction(made.db):
-        made.writer.add("early", batch, 0, (START_S - HOUR_S) * 1000)
+        made.writer.add("early", batch, (START_S - HOUR_S) * 1000, 0, live=True)
         made.writer.flush()
     (row,) = export(made, "raw")
     assert (row["time"], row["t"]) == ("", str(START_S))

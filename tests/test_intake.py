@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wire import golden
 
-from gateway import wire
+from gateway import intake, wire
 from gateway.broker import Message
 from gateway.intake import Intake
 from gateway.records import HOUR_S
-from gateway.store import counters, deadletters, readings
+from gateway.store import chunks, counters, deadletters, readings
 from gateway.store.database import open_reader, open_writer
 
 T0 = 1_795_217_400
@@ -36,7 +36,7 @@ class Bench:
             base="lichen/v1",
             publish=lambda topic, payload, qos: self.published.append((topic, payload, qos)),
             acknowledge=lambda message: self.acknowledged.append(message.mid),
-            clock_trusted=lambda: trusted,
+            clock_error_s=lambda: 0 if trusted else None,
         )
 
     def message(self, topic, payload, received_ms=NOW_MS):
@@ -121,6 +121,13 @@ def test_a_copy_with_other_content_is_a_conflict_and_its_new_rows_are_stored(ben
     assert stored.columns["pm25_cf1"].tolist() == [8.3, 8.3, 9.9]
 
 
+def test_rows_on_both_sides_of_stored_ones_are_no_copies(bench):
+    bench.send(batch([2, 3], first=0, bench=bench))
+    bench.send(batch([1, 4], first=0, bench=bench))
+    assert bench.rows() == {("kit-1", 7, s) for s in (1, 2, 3, 4)}
+    assert deadletters.count(bench.db) == {}
+
+
 def test_a_receipt_goes_up_to_the_first_row_that_is_missing(bench):
     bench.send(batch([1, 2, 4], first=1, bench=bench))
     assert bench.receipts() == {("kit-1", 7): 2}
@@ -161,8 +168,8 @@ def test_a_dead_letter_that_comes_first_does_not_pass_the_rows_before_it(bench):
 def test_a_mistake_of_the_program_costs_one_message_only(bench, monkeypatch):
     real = bench.intake._raw.add
 
-    def add(name, found, received_ms, horizon_ms):
-        added = real(name, found, received_ms, horizon_ms)
+    def add(name, found, *rest, **named):
+        added = real(name, found, *rest, **named)
         if found.first == 2:
             raise ZeroDivisionError("a mistake")
         return added
@@ -173,6 +180,21 @@ def test_a_mistake_of_the_program_costs_one_message_only(bench, monkeypatch):
     assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 7, 3)}
     assert deadletters.count(bench.db) == {"internal": 1}
     assert counters.totals(bench.db)["rows"] == 2
+
+
+def test_a_mistake_that_shows_when_rows_are_written_costs_one_message_only(bench, monkeypatch):
+    real = chunks.pack
+
+    def pack(rows):
+        if any(row[0] == 2 for row in rows):
+            raise OverflowError("a mistake")
+        return real(rows)
+
+    monkeypatch.setattr(chunks, "pack", pack)
+    bench.send(*[batch([seq], first=1, bench=bench) for seq in (1, 2, 3)])
+    assert bench.acknowledged == [1, 2, 3]
+    assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 7, 3)}
+    assert deadletters.count(bench.db) == {"internal": 1}
 
 
 def test_a_huge_message_is_kept_in_part(bench):
@@ -203,15 +225,23 @@ def test_every_poison_becomes_one_dead_letter_with_its_reason(bench):
     assert bench.rows() == set()
 
 
-def test_a_reading_from_the_future_is_held_until_its_time_has_come(tmp_path):
+def test_a_reading_from_the_future_is_held_until_its_time_has_come(tmp_path, monkeypatch):
     bench = Bench(tmp_path, trusted=True)
     received_ms = (T0 + 60) * 1000
-    bench.send(batch([1], bench=bench, received_ms=received_ms), batch([100], bench=bench, received_ms=received_ms))
+    bench.send(
+        batch([1], bench=bench, received_ms=received_ms), batch([100], boot=8, bench=bench, received_ms=received_ms)
+    )
     assert bench.rows() == {("kit-1", 7, 1)}
     assert readings.kits(bench.db)[0].waiting_count == 1
-    bench.intake._clock_trusted = lambda: False  # now: the newest reading; nothing is held any more
-    bench.intake.release_waiting()
-    assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 7, 100)}
+    for time_ms, error_s in ((received_ms + 60_000, 0), ((T0 + 6000) * 1000, None)):  # None: the clock tells nothing
+        monkeypatch.setattr(intake, "now_ms", lambda time_ms=time_ms: time_ms)
+        bench.intake.clock_error_s = lambda error_s=error_s: error_s
+        while bench.intake.release_waiting():
+            pass
+        assert bench.rows() == {("kit-1", 7, 1)}
+    bench.intake.clock_error_s = lambda: 60
+    assert bench.intake.release_waiting() == 1
+    assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 8, 100)}
 
 
 def test_rows_without_a_clock_are_placed_once_the_boot_tells_its_offset(bench):

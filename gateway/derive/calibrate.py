@@ -1,12 +1,19 @@
-"""The steps from raw rows to calibrated rows: quality control of every raw channel, then a correction."""
+"""The steps from raw rows to calibrated rows: quality control of every raw channel, a correction, doubts of time."""
 
 from dataclasses import replace
+from typing import Final
+
+import numpy as np
 
 from calibration import qc
 from calibration.corrections import Correction, apply
+from calibration.flags import Flag, Reason
 from calibration.qc import Bools, Checked
 from calibration.quantities import CHANNELS, SECOND
 from gateway.derive.rows import Rows
+
+DOUBTFUL_S: Final = 1800
+"""A row whose time may be wrong by more than half an hour says nothing about the hour in which it stands."""
 
 
 def check_channels(rows: Rows) -> Rows:
@@ -27,6 +34,25 @@ def calibrate(rows: Rows, correction: Correction) -> Rows:
     inputs = {name: qc.combine(_checked(rows, name), _checked(rows, name + SECOND)) for name in correction.inputs}
     derived = {**rows.derived, correction.output: apply(correction, inputs)}
     return replace(rows, derived=derived, corrections=(*rows.corrections, correction.label))
+
+
+def check_times(rows: Rows) -> Rows:
+    """Take out rows whose time is too uncertain for their hour, and say which rows were moved to a free millisecond."""
+    doubtful = rows.readings.time_error_s > DOUBTFUL_S
+    shifted = rows.readings.time_ms % 1000 != 0
+    if not (doubtful.any() or shifted.any()):
+        return rows
+    reasons = doubtful * int(Reason.TIME_DOUBTFUL) + shifted * int(Reason.TIME_SHIFTED)
+    derived = {
+        name: Checked(
+            np.where(doubtful, np.nan, checked.value),
+            np.where(doubtful & checked.valid, int(Flag.FAIL), checked.flags),
+            checked.reasons | reasons,
+        )
+        for name, checked in rows.derived.items()
+    }
+    usable = {name: mask & ~doubtful for name, mask in rows.usable.items()}
+    return replace(rows, derived=derived, usable=usable)
 
 
 def _checked(rows: Rows, name: str) -> Checked:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from calibration.corrections import find
 from gateway.aqi.scheme import Scheme, load
-from gateway.derive.calibrate import calibrate, check_channels
+from gateway.derive.calibrate import calibrate, check_channels, check_times
 from gateway.derive.indices import LOOKBACK_HOURS, derive_index, derive_indices, touched_hours
 from gateway.derive.means import air_hours, hour_records
 from gateway.derive.rows import Rows, cut
@@ -40,7 +40,7 @@ def row_steps(correction: str) -> tuple[Step, ...]:
     UnknownCorrectionError
         With the nearest known name.
     """
-    return (check_channels, partial(calibrate, correction=find(correction)))
+    return (check_channels, partial(calibrate, correction=find(correction)), check_times)
 
 
 def derive_hours(

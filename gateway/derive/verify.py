@@ -1,18 +1,29 @@
-"""Proof on a live store: everything derived is computed again from the raw readings and compared."""
+"""Proof on a live store: times and everything derived are computed again from the raw readings and compared.
+
+It goes through the store part by part, each in a state of its own, so that memory stays small and the gateway goes on.
+Hours follow from raw readings and indices from hours alone, so each is compared by itself. Hours that wait to be
+derived again are counted, not compared; sealed hours are left alone.
+"""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.aqi.scheme import Scheme
 from gateway.derive import chain
 from gateway.derive.recipe import Recipe
 from gateway.records import HourRecord, IndexRecord
-from gateway.store import derived, readings
-from gateway.store.database import snapshot
+from gateway.store import derived, readings, registry, times
+from gateway.store.database import AIR_HORIZON, RECORD_HORIZON, horizon_hour, snapshot
+from gateway.store.seqset import runs
+
+Progress = Callable[[str, float, float], None]
+
+_HOURS_A_PART: Final = 48
+
+_Record = TypeVar("_Record", HourRecord, IndexRecord)
 
 
 @dataclass(slots=True)
@@ -23,63 +34,93 @@ class Verdict:
     different: list[str] = field(default_factory=list)
     waiting: int = 0
 
+    def compare(self, name: str, computed: object, stored: object) -> None:
+        """Take in one record as computed again and as stored, None where there is none."""
+        self.compared += 1
+        if computed != stored:
+            self.different.append(name)
 
-def verify(db: sqlite3.Connection, recipe: Recipe) -> Verdict:
-    """Compare the derived records of one state of the store with a clean recomputation, bit for bit."""
-    with snapshot(db):
-        dirty = {(name, hour) for _, name, hour in derived.next_dirty(db, -1)}
-        computed = _computed(db, recipe)
-        stored = _stored(db)
-    waiting = _touched(dirty, recipe.schemes)
-    verdict = Verdict(waiting=len(waiting & (computed.keys() | stored.keys())))
-    for name in sorted((computed.keys() | stored.keys()) - waiting):
-        verdict.compared += 1
-        if computed.get(name) != stored.get(name):
-            verdict.different.append(name)
+
+def verify(db: sqlite3.Connection, recipe: Recipe, on_progress: Progress | None = None) -> Verdict:
+    """Compare what is stored with a clean recomputation, bit for bit."""
+    verdict = Verdict()
+    kits = [state.name for state in readings.kits(db)]
+    sites = derived.sites(db)
+    steps = len(kits) + len(sites)
+    for done, kit in enumerate(kits):
+        _verify_kit(db, recipe, kit, verdict)
+        if on_progress:
+            on_progress("verified", done + 1, steps)
+    for done, site in enumerate(sites):
+        with snapshot(db):
+            _verify_site(db, recipe, site, verdict)
+        if on_progress:
+            on_progress("verified", len(kits) + done + 1, steps)
     return verdict
 
 
-def _computed(db: sqlite3.Connection, recipe: Recipe) -> dict[str, object]:
-    pairs = [
-        pair
-        for found in readings.each_hour(db)
-        for pair in chain.derive_hours(found, site=found.kit, correction=recipe.correction)
-    ]
-    records: dict[str, object] = {_of_kit("air", a.kit, a.hour): derived.air_content(a) for a, _ in pairs}
-    records |= {_of_kit("hour", h.kit, h.hour): h for _, h in pairs}
-    return records | {_of_site(i.site, i.scheme, i.hour): i for i in _indices(recipe.schemes, [h for _, h in pairs])}
+def _verify_kit(db: sqlite3.Connection, recipe: Recipe, kit: str, verdict: Verdict) -> None:
+    with snapshot(db):
+        for boot, problem in times.problems(db, kit):
+            verdict.compare(f"time {kit} {boot}: {problem}", None, problem)
+        known = set(readings.hours(db, kit=kit)) | set(derived.hours(db, kit))
+    for first, last in _parts(sorted(hour for _, hour in known)):
+        with snapshot(db):
+            _verify_hours(db, recipe, kit, (max(first, horizon_hour(db)), last), verdict)
 
 
-def _stored(db: sqlite3.Connection) -> dict[str, object]:
-    records: dict[str, object] = {_of_kit("air", a.kit, a.hour): derived.air_content(a) for a in derived.read_air(db)}
-    records |= {_of_kit("hour", h.kit, h.hour): _without_revision(h) for h in derived.read_hours(db)}
-    return records | {_of_site(i.site, i.scheme, i.hour): _without_revision(i) for i in derived.read_indices(db)}
+def _parts(hours: list[int]) -> Iterator[tuple[int, int]]:
+    for first, last in runs(hours):
+        for start in range(first, last + 1, _HOURS_A_PART):
+            yield start, min(start + _HOURS_A_PART - 1, last)
 
 
-def _touched(dirty: set[tuple[str, int]], schemes: tuple[Scheme, ...]) -> set[str]:
-    """Name every record that a dirty hour may still change; a kit's site has its name."""
-    names = {_of_kit(kind, kit, hour) for kit, hour in dirty for kind in ("air", "hour")}
-    return names | {
-        _of_site(kit, scheme.name, near)
-        for kit, hour in dirty
-        for near in chain.touched_hours([hour])
-        for scheme in schemes
-    }
+def _verify_hours(db: sqlite3.Connection, recipe: Recipe, kit: str, span: tuple[int, int], verdict: Verdict) -> None:
+    first, last = span
+    if last < first:
+        return
+    waiting = {hour for name, hour in derived.all_dirty(db) if name == kit and first <= hour <= last}
+    verdict.waiting += len(waiting)
+    computed: dict[tuple[str, int], object] = {}
+    for start, end, site, correction in registry.history(db, kit).spans(first, last):
+        found = readings.read(db, kit, start, end + 1)
+        for air, hour in chain.derive_hours(found, site=site, correction=correction or recipe.correction):
+            computed["air", air.hour] = derived.air_content(air)
+            computed["hour", hour.hour] = hour
+    air_horizon = horizon_hour(db, AIR_HORIZON)
+    stored: dict[tuple[str, int], object] = {}
+    for air in derived.read_air(db, kit=kit, hour_from=first, hour_to=last + 1):
+        stored["air", air.hour] = derived.air_content(air)
+    for record in derived.read_hours(db, kit=kit, hour_from=first, hour_to=last + 1):
+        stored["hour", record.hour] = _without_revision(record)
+    for name in sorted(computed.keys() | stored.keys()):
+        kind, at = name
+        if at not in waiting and not (kind == "air" and at < air_horizon):
+            verdict.compare(f"{kind} {kit} {at}", computed.get(name), stored.get(name))
 
 
-def _of_kit(kind: str, kit: str, hour: int) -> str:
-    return f"{kind} {kit} {hour}"
+def _verify_site(db: sqlite3.Connection, recipe: Recipe, site: str, verdict: Verdict) -> None:
+    hours = derived.read_site_hours(db, site, -(2**62), 2**62)
+    kits = {name for name, known in registry.kits_with_history(db) if site in known} | {hour.kit for hour in hours}
+    waiting = set(chain.touched_hours(hour for name, hour in derived.all_dirty(db) if name in kits))
+    stored = {(i.scheme, i.hour): _without_revision(i) for i in derived.read_indices(db, site=site)}
+    computed = {}
+    if hours:
+        plain = [_without_revision(hour) for hour in hours]
+        computed = {
+            (i.scheme, i.hour): i
+            for i in chain.derive_indices(site, recipe.schemes, plain, plain[0].hour, plain[-1].hour)
+        }
+    sealed = horizon_hour(db, RECORD_HORIZON) + chain.LOOKBACK_HOURS  # below, hours that they were made from are gone
+    for scheme, hour in sorted(computed.keys() | stored.keys()):
+        if hour < sealed:
+            continue
+        if hour in waiting:
+            verdict.waiting += 1
+        else:
+            key = scheme, hour
+            verdict.compare(f"index {site} {scheme} {hour}", computed.get(key), stored.get(key))
 
 
-def _of_site(site: str, scheme: str, hour: int) -> str:
-    return f"index {site} {scheme} {hour}"
-
-
-def _indices(schemes: tuple[Scheme, ...], hours: list[HourRecord]) -> Iterable[IndexRecord]:
-    for site, group in groupby(sorted(hours, key=lambda h: (h.site, h.hour)), key=lambda h: h.site):
-        mine = list(group)
-        yield from chain.derive_indices(site, schemes, mine, mine[0].hour, mine[-1].hour)
-
-
-def _without_revision(record: msgspec.Struct) -> msgspec.Struct:
+def _without_revision(record: _Record) -> _Record:
     return msgspec.structs.replace(record, rev=0)

@@ -53,7 +53,7 @@ class GatewayProcess:
         while time.monotonic() < deadline_s:
             self.check()
             with contextlib.suppress(TimeoutError):
-                if self._notices.recv(4096) == b"STATUS=receiving":
+                if self._notices.recv(4096).startswith(b"STATUS=receiving"):
                     return
         raise PartFailedError(f"the gateway does not reach the broker; see {self._log_file}")
 

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -61,16 +61,16 @@ class SinkFiles:
         self.older_dead_path = self.dir / f"{name}.dead.older.jsonl"
 
     @contextmanager
-    def lock(self, stop: threading.Event) -> Iterator[bool]:
-        """Wait until no other process runs this sink; gives False where `stop` came first."""
+    def lock(self, stop: threading.Event, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+        """Wait until no other process runs this sink, calling `waiting` all the time; False where `stop` came first."""
         self.dir.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.dir / f"{self.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            yield self._wait_for(descriptor, stop)
+            yield self._wait_for(descriptor, stop, waiting)
         finally:
             os.close(descriptor)
 
-    def _wait_for(self, descriptor: int, stop: threading.Event) -> bool:
+    def _wait_for(self, descriptor: int, stop: threading.Event, waiting: Callable[[], None]) -> bool:
         said = False
         while not stop.is_set():
             try:
@@ -79,6 +79,7 @@ class SinkFiles:
                 if not said:
                     log.info("waiting for another process that still runs the sink %s", self.name)
                     said = True
+                waiting()
                 stop.wait(_LOCK_POLL_S)
             else:
                 return True

@@ -9,7 +9,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -41,15 +41,25 @@ _MOST_RECORDS: Final = 5000
 _STATE_EVERY_S: Final = 1.0
 
 
-class InfluxSink:
-    """Sends the store's revision stream to one bucket; belongs to one thread."""
+def _unwatched(_pause_s: float) -> None:
+    """Tell nobody."""
 
-    def __init__(self, settings: Influx, token_path: Path, store_dir: Path) -> None:
+
+class InfluxSink:
+    """Sends the store's revision stream to one bucket; belongs to one thread.
+
+    `alive` is called after each attempt, request and look for something new, with the pause until the next one [s].
+    """
+
+    def __init__(
+        self, settings: Influx, token_path: Path, store_dir: Path, alive: Callable[[float], None] = _unwatched
+    ) -> None:
         self.files = SinkFiles(store_dir, NAME)
         self.state = self.files.load_state()
         self._settings = settings
         self._token_path = token_path
         self._store_dir = store_dir
+        self._alive = alive
         self._cursor = self.files.load_cursor()
         self._db: sqlite3.Connection | None = None
         self._client: InfluxClient | None = None
@@ -65,7 +75,7 @@ class InfluxSink:
             while not stop.is_set():
                 try:
                     if not alone:
-                        alone = held.enter_context(self.files.lock(stop))
+                        alone = held.enter_context(self.files.lock(stop, lambda: self._alive(0.0)))
                         self._cursor = self.files.load_cursor()  # the process before may have moved it
                         self.state = self.files.load_state()
                         continue
@@ -74,6 +84,7 @@ class InfluxSink:
                 except Exception as error:  # noqa: BLE001 - the loop's boundary: counted, shown, tried again
                     delay_s = self._note_failure(error, failures)
                     failures += 1
+                self._alive(delay_s)
                 stop.wait(delay_s)
             self.close()
             if alone:
@@ -139,7 +150,7 @@ class InfluxSink:
         """Write all lines in requests of about `batch_lines`."""
         if self._client is None:
             try:
-                self._client = InfluxClient(self._settings, self._token_path)
+                self._client = InfluxClient(self._settings, self._token_path, lambda: self._alive(0.0))
             except LichenError as error:
                 raise UnavailableError(str(error), lasting=True) from error
         total = Outcome()

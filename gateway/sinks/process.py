@@ -1,18 +1,22 @@
 """The InfluxDB sink as a process of its own, since the interpreter lock would make it share one core with intake.
 
-The service holds the write end of the child's standard input: when it ends, however it ends, the child reads the end of
-the file and ends too. This module does not import influxdb-client before `main` runs.
+The child's standard input is a socket to the service. When the service ends, however it ends, the child reads the end
+of the file and ends too; in the other direction the child speaks after each attempt, successful or failed, with
+the pause [s] it takes before the next one. A child that is silent for longer hangs: it is killed and started again.
+This module does not import influxdb-client before `main` runs.
 """
 
 import logging
 import os
 import random
 import select
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +26,11 @@ from gateway.signals import StopSignals
 
 log = logging.getLogger(__name__)
 
-_GRACE_S: Final = 4.0
+_GRACE_S: Final = 2.5
 """How long a request may still take after the order to stop; the next process sends again what is not confirmed."""
 _STOP_S: Final = _GRACE_S + 1.0
+SILENCE_S: Final = 120.0
+"""Beside the pause and the timeout of a request: reading a batch, finding the line that is refused, a slow card."""
 _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
 _STEADY_S: Final = 60.0
@@ -32,13 +38,25 @@ _STEADY_S: Final = 60.0
 
 
 class SinkProcess:
-    """The service's side: starts the sink's process, starts it again when it dies, stops it. For one thread."""
+    """The service's side: starts the sink's process, starts it again when it dies or hangs, stops it. For one thread.
 
-    def __init__(self, config: Path) -> None:
+    Parameters
+    ----------
+    config
+        The configuration file.
+    silence_s
+        How long the process may be silent beyond the pause that it has announced [s].
+    """
+
+    def __init__(self, config: Path, silence_s: float = SILENCE_S) -> None:
         self.restarts = 0
+        self.hangs = 0
         self.last_exit: int | None = None
         self._command = [sys.executable, "-m", "gateway.sinks.process", str(config)]
         self._child: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._silence_s = silence_s
+        self._heard_s = self._pause_s = 0.0
         self._started_s = 0.0
         self._due_s = 0.0
         self._failures = 0
@@ -50,15 +68,20 @@ class SinkProcess:
 
     def start(self) -> None:
         """Start the process."""
-        # A group of its own: Ctrl-C in a terminal reaches the service alone, which then stops the sink in its turn.
-        self._child = subprocess.Popen(self._command, stdin=subprocess.PIPE, process_group=0)
-        self._started_s = time.monotonic()
+        self._line, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._line.settimeout(0)
+        with childs:
+            # A group of its own: Ctrl-C in a terminal reaches the service alone, which then stops the sink in its turn.
+            self._child = subprocess.Popen(self._command, stdin=childs.fileno(), process_group=0)
+        self._started_s = self._heard_s = time.monotonic()
+        self._pause_s = 0.0
 
     def poll(self) -> bool:
         """Return whether it runs; call it every second or so, it starts again what has died, with growing delays."""
         now_s = time.monotonic()
         if self._child is not None:
             if (code := self._child.poll()) is None:
+                self._listen(now_s)
                 return True
             self._buried(code)
             self._failures = 1 if now_s - self._started_s > _STEADY_S else self._failures + 1
@@ -71,8 +94,28 @@ class SinkProcess:
             return True
         return False
 
+    def _listen(self, now_s: float) -> None:
+        """Take what the process says of itself, and kill it when it has been silent for too long."""
+        child, line = self._child, self._line
+        if not (child and line):
+            return
+        try:
+            while told := line.recv(4096):
+                self._heard_s = now_s
+                with suppress(ValueError):
+                    self._pause_s = float(told)
+        except OSError:  # no more to read
+            pass
+        silent_s = now_s - self._heard_s
+        if silent_s > self._pause_s + self._silence_s:
+            self.hangs += 1
+            self._heard_s = now_s  # a process in the kernel's hands may take its time to die
+            log.error("the InfluxDB sink hangs: nothing of it for %.0f s; it is killed and started again (time %d)",
+                      silent_s, self.hangs)  # fmt: skip
+            child.kill()
+
     def stop(self) -> None:
-        """End the process, within about 6 s."""
+        """End the process, within about 4 s."""
         if self._child is None:
             return
         child = self._child
@@ -85,9 +128,24 @@ class SinkProcess:
         self._buried(code)
 
     def _buried(self, code: int) -> None:
-        if self._child and self._child.stdin:
-            self._child.stdin.close()
-        self.last_exit, self._child = code, None
+        if self._line:
+            self._line.close()
+        self.last_exit, self._child, self._line = code, None, None
+
+
+class _Parent:
+    """The child's side of the line."""
+
+    def __init__(self) -> None:
+        self._line: socket.socket | None = None
+        with suppress(OSError):  # started by hand, standard input is no socket, and nobody listens
+            self._line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+
+    def tell(self, pause_s: float) -> None:
+        """Say that the sink lives, and does the next thing after a pause [s]."""
+        if self._line:
+            with suppress(OSError):  # it has gone, or does not listen at the moment
+                self._line.send(b"%.1f" % pause_s, socket.MSG_DONTWAIT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     from gateway.sinks.influx import InfluxSink  # here, because it imports influxdb-client
 
-    sink = InfluxSink(settings.influx, settings.beside(settings.influx.token_file), settings.store_dir)
+    token_path = settings.beside(settings.influx.token_file)
+    sink = InfluxSink(settings.influx, token_path, settings.store_dir, _Parent().tell)
     stop = threading.Event()
     failed = threading.Event()
     ended, end = os.pipe()
@@ -135,7 +194,10 @@ def _wait_for_any(*descriptors: int) -> None:
     parent = sys.stdin.fileno()
     while True:
         readable, _, _ = select.select([parent, *descriptors], [], [])
-        if readable != [parent] or not os.read(parent, 4096):
+        try:
+            if readable != [parent] or not os.read(parent, 4096):
+                return
+        except ConnectionResetError:  # it was killed
             return
 
 

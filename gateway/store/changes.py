@@ -1,31 +1,38 @@
 """The revision stream: what a sink with a cursor has not seen, oldest first."""
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from gateway.records import AirHour, HourRecord, IndexRecord, Readings
+from gateway.store import tombstones
 from gateway.store.database import last_revision
 from gateway.store.derived import decode_hour, decode_index, unpack_air
-from gateway.store.readings import assemble
+from gateway.store.readings import CHUNK_COLUMNS, Chunk, assemble
+from gateway.store.tombstones import Tombstone
 
-_SOURCES = ("chunk", "air", "hour", "site_index")
+_SOURCES = ("chunk", "air", "hour", "site_index", "tombstone")
 _RECORDS = "SELECT record, rev FROM {} WHERE rev > ? AND rev <= ? ORDER BY rev"
 
 
 @dataclass(slots=True)
 class Changes:
-    """All records with a revision above the cursor and up to `high`; a record changed twice appears once."""
+    """All records with a revision above the cursor and up to `high`; a record changed twice appears once.
+
+    `withdrawn` comes first where it is applied: what stands at such a key again has a higher revision.
+    """
 
     high: int
+    withdrawn: Sequence[Tombstone] = ()
     readings: list[Readings] = field(default_factory=list)
     air: list[AirHour] = field(default_factory=list)
     hours: list[HourRecord] = field(default_factory=list)
     indices: list[IndexRecord] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.readings or self.air or self.hours or self.indices)
+        return bool(self.withdrawn or self.readings or self.air or self.hours or self.indices)
 
 
 def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit: int = 500) -> Changes:
@@ -47,11 +54,10 @@ def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit
     found = Changes(high)
     span = (after, high)
     chunk_sql = (
-        "SELECT kit.name, chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s FROM chunk "
-        "JOIN column_set ON column_set.id = chunk.columns JOIN kit ON kit.id = chunk.kit "
+        f"SELECT kit.name, {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
         "WHERE chunk.rev > ? AND chunk.rev <= ? AND hour IS NOT NULL ORDER BY chunk.rev"
     )
-    by_kit: dict[str, list[tuple[int, int, str, int, bytes, int, int, int | None]]] = {}
+    by_kit: dict[str, list[Chunk]] = {}
     for name, *chunk in db.execute(chunk_sql, span):
         by_kit.setdefault(name, []).append(tuple(chunk))
     found.readings = [assemble(name, parts) for name, parts in by_kit.items()]
@@ -59,6 +65,7 @@ def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit
         "SELECT kit.name, air.hour, record FROM air JOIN kit ON kit.id = air.kit "
         "WHERE air.rev > ? AND air.rev <= ? ORDER BY air.rev"
     )
+    found.withdrawn = tombstones.between(db, after, high)
     found.air = [_after(unpack_air(name, hour, record), rows_after) for name, hour, record in db.execute(air_sql, span)]
     found.hours = [decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)]
     found.indices = [decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)]

@@ -11,8 +11,11 @@ from typing import Final
 
 from gateway.errors import StoreError
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "lichen.sqlite"
+RAW_HORIZON: Final = "horizon_hour"
+AIR_HORIZON: Final = "air_horizon_hour"
+RECORD_HORIZON: Final = "record_horizon_hour"
 _BUSY_TIMEOUT_S: Final = 10.0
 
 
@@ -32,8 +35,7 @@ def open_writer(store_dir: Path) -> sqlite3.Connection:
         raise StoreError(store_dir, f"cannot be used ({error.strerror})", "check the path") from error
     try:
         connection, version = _connect(path, "rwc")
-        if version == 0:
-            _create(connection)
+        _migrate(connection, version)
         # FULL: the log is synced at every commit, so that what was acknowledged survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -60,6 +62,10 @@ def open_reader(store_dir: Path) -> sqlite3.Connection:
         raise StoreError(path, f"cannot be opened ({error})", "check the path and its permissions") from error
     if version == 0:
         raise StoreError(path, "is empty", "the gateway has not made its store yet; try again, or look at its log")
+    if version < SCHEMA_VERSION:
+        raise StoreError(
+            path, f"is of an older Lichen (schema {version})", "start the gateway once, it brings it up to date"
+        )
     return connection
 
 
@@ -76,11 +82,14 @@ def _connect(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
     return connection, version
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes before the first table
-    connection.execute("PRAGMA journal_mode = WAL")
-    schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
-    connection.executescript(f"BEGIN;\n{schema}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;")
+def _migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring the store to `SCHEMA_VERSION`, a step for each file of `migrations`, each in a transaction of its own."""
+    if version == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes before the first table
+        connection.execute("PRAGMA journal_mode = WAL")
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        sql = resources.files(__package__).joinpath("migrations", f"{step:04}.sql").read_text("utf-8")
+        connection.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = {step};\nCOMMIT;")
 
 
 def _lock(store_dir: Path) -> None:
@@ -101,10 +110,11 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # some errors, as of a full disk, have rolled it back already
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
 
 
 @contextmanager
@@ -126,3 +136,19 @@ def take_revisions(connection: sqlite3.Connection, count: int) -> int:
 def last_revision(connection: sqlite3.Connection) -> int:
     """Return the newest revision in the store."""
     return int(connection.execute("SELECT value FROM revision").fetchone()[0])
+
+
+def read_meta(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return a fact of the store itself, `None` where it is not known."""
+    found = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    return str(found[0]) if found else None
+
+
+def write_meta(connection: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep a fact of the store itself, inside a transaction."""
+    connection.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, value))
+
+
+def horizon_hour(connection: sqlite3.Connection, name: str = RAW_HORIZON) -> int:
+    """Return the first hour whose raw readings (or calibrated rows) are kept; hours below the raw one are sealed."""
+    return int(read_meta(connection, name) or -(2**62))

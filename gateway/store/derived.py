@@ -8,8 +8,10 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from gateway.records import AirHour, HourRecord, IndexRecord, Ints
-from gateway.store.database import take_revisions
+from gateway.records import HOUR_MS, AirHour, HourRecord, IndexRecord, Ints
+from gateway.store import losses, tombstones
+from gateway.store.database import horizon_hour, take_revisions
+from gateway.store.tombstones import Kind
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_hour: Final = msgspec.json.Decoder(HourRecord).decode
@@ -72,13 +74,31 @@ def air_content(air: AirHour) -> list[bytes]:
 
 
 def next_dirty(db: sqlite3.Connection, limit: int) -> list[tuple[int, str, int]]:
-    """Return (kit number, kit name, hour) of hours to derive again, a kit's hours together and in order."""
+    """Return (kit number, kit name, hour) of hours to derive again, a kit's hours together and in order.
+
+    Hours whose derivation has failed are left out until something of them changes, or the gateway starts.
+    """
     found = db.execute(
-        "SELECT dirty.kit, kit.name, dirty.hour FROM dirty JOIN kit ON kit.id = dirty.kit "
+        "SELECT dirty.kit, kit.name, dirty.hour FROM dirty JOIN kit ON kit.id = dirty.kit WHERE NOT failed "
         "ORDER BY dirty.kit, dirty.hour LIMIT ?",
         (limit,),
     )
     return found.fetchall()
+
+
+def all_dirty(db: sqlite3.Connection) -> set[tuple[str, int]]:
+    """Return (kit name, hour) of every hour that is to be derived again."""
+    return set(db.execute("SELECT kit.name, dirty.hour FROM dirty JOIN kit ON kit.id = dirty.kit"))
+
+
+def set_failed(db: sqlite3.Connection, kit: int, hour: int) -> None:
+    """Note that an hour could not be derived."""
+    db.execute("UPDATE dirty SET failed = failed + 1 WHERE kit = ? AND hour = ?", (kit, hour))
+
+
+def try_failed_again(db: sqlite3.Connection) -> None:
+    """Put the hours that could not be derived back among the others."""
+    db.execute("UPDATE dirty SET failed = 0 WHERE failed")
 
 
 def clear_dirty(db: sqlite3.Connection, hours: Iterable[tuple[int, int]]) -> None:
@@ -92,13 +112,22 @@ def recipe(db: sqlite3.Connection) -> str:
 
 
 def start_again(db: sqlite3.Connection, label: str, schemes: Sequence[str]) -> None:
-    """Note a new recipe: every hour is dirty, and indices of other schemes than these go; inside a transaction."""
+    """Note a new recipe: every hour that is not sealed is dirty, and indices of other schemes than these go.
+
+    Inside a transaction.
+    """
     db.execute("UPDATE recipe SET label = ?", (label,))
     db.execute(
-        "INSERT INTO dirty (kit, hour) SELECT DISTINCT kit, hour FROM chunk WHERE hour IS NOT NULL "
-        "ON CONFLICT DO NOTHING"
+        "INSERT INTO dirty (kit, hour) SELECT DISTINCT kit, hour FROM chunk WHERE hour >= ? "
+        "ON CONFLICT (kit, hour) DO UPDATE SET failed = 0",
+        (horizon_hour(db),),
     )
-    db.execute("DELETE FROM site_index WHERE scheme NOT IN (SELECT value FROM json_each(?))", (json.dumps(schemes),))
+    others = "scheme NOT IN (SELECT value FROM json_each(?))"
+    known = (json.dumps(schemes),)
+    for site, scheme in db.execute(f"SELECT DISTINCT site, scheme FROM site_index WHERE {others}", known).fetchall():  # noqa: S608
+        of_site = db.execute("SELECT hour FROM site_index WHERE site = ? AND scheme = ?", (site, scheme)).fetchall()
+        tombstones.leave(db, Kind.INDEX, site, scheme, [hour * HOUR_MS for (hour,) in of_site])
+    db.execute(f"DELETE FROM site_index WHERE {others}", known)  # noqa: S608 - a constant
 
 
 def count_dirty(db: sqlite3.Connection) -> int:
@@ -117,6 +146,7 @@ def write_air(db: sqlite3.Connection, kit: int, air: AirHour) -> bool:
         if content == rows:
             return False
         known = dict(zip(content, old.rev.tolist(), strict=True))
+        tombstones.leave(db, Kind.AIR, air.kit, old.site, losses.lost_rows(old, air).tolist())
     rev = np.array([known.get(row, 0) for row in rows], dtype=np.int64)
     rev[rev == 0] = latest = take_revisions(db, 1)
     db.execute(
@@ -127,18 +157,40 @@ def write_air(db: sqlite3.Connection, kit: int, air: AirHour) -> bool:
     return True
 
 
-def write_hour(db: sqlite3.Connection, kit: int, record: HourRecord) -> bool:
-    """Store an hour's means; returns whether they changed."""
+def write_hour(db: sqlite3.Connection, kit: int, record: HourRecord) -> str | None:
+    """Store an hour's means; returns the site that it was at before, where it has moved or changed."""
     blob = _encode(record)
     found = db.execute("SELECT record FROM hour WHERE kit = ? AND hour = ?", (kit, record.hour)).fetchone()
-    if found and found[0] == blob:
-        return False
+    old = None
+    if found:
+        if found[0] == blob:
+            return None
+        old = _decode_hour(found[0])
+        if old.site != record.site or losses.loses_fields(old, record):
+            tombstones.leave(db, Kind.HOUR, record.kit, old.site, [record.hour * HOUR_MS])
     db.execute(
-        "INSERT INTO hour (kit, hour, rev, record) VALUES (?, ?, ?, ?) "
-        "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
-        (kit, record.hour, take_revisions(db, 1), blob),
+        "INSERT INTO hour (kit, hour, rev, site, record) VALUES (?, ?, ?, ?, ?) "
+        "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, site = excluded.site, record = excluded.record",
+        (kit, record.hour, take_revisions(db, 1), record.site, blob),
     )
-    return True
+    return old.site if old else None
+
+
+def drop_hour(db: sqlite3.Connection, kit: int, hour: int) -> str | None:
+    """Withdraw an hour that has no readings any more; returns the site that it was at, None where there was none."""
+    air = db.execute(
+        "DELETE FROM air WHERE kit = ? AND hour = ? RETURNING (SELECT name FROM kit WHERE id = kit), record",
+        (kit, hour),
+    ).fetchone()
+    if air:
+        old_air = unpack_air(air[0], hour, air[1])
+        tombstones.leave(db, Kind.AIR, old_air.kit, old_air.site, old_air.time_ms.tolist())
+    found = db.execute("DELETE FROM hour WHERE kit = ? AND hour = ? RETURNING record", (kit, hour)).fetchone()
+    if not found:
+        return None
+    old = _decode_hour(found[0])
+    tombstones.leave(db, Kind.HOUR, old.kit, old.site, [hour * HOUR_MS])
+    return old.site
 
 
 def write_index(db: sqlite3.Connection, record: IndexRecord) -> bool:
@@ -146,8 +198,11 @@ def write_index(db: sqlite3.Connection, record: IndexRecord) -> bool:
     blob = _encode(record)
     key = (record.site, record.scheme, record.hour)
     found = db.execute("SELECT record FROM site_index WHERE site = ? AND scheme = ? AND hour = ?", key).fetchone()
-    if found and found[0] == blob:
-        return False
+    if found:
+        if found[0] == blob:
+            return False
+        if losses.loses_fields(_decode_index(found[0]), record):
+            tombstones.leave(db, Kind.INDEX, record.site, record.scheme, [record.hour * HOUR_MS])
     db.execute(
         "INSERT INTO site_index (site, scheme, hour, rev, record) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (site, scheme, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
@@ -159,6 +214,7 @@ def write_index(db: sqlite3.Connection, record: IndexRecord) -> bool:
 _HOURS: Final = "hour >= coalesce(:hour_from, -9e18) AND hour < coalesce(:hour_to, 9e18)"
 _OF_KITS: Final = f"WHERE coalesce(kit.name = :kit, 1) AND {_HOURS} ORDER BY kit.name, hour"
 _HOUR_SQL: Final = f"SELECT record, rev FROM hour JOIN kit ON kit.id = hour.kit {_OF_KITS}"  # noqa: S608 - constants
+_SITE_SQL: Final = f"SELECT record, rev FROM hour WHERE site = :site AND {_HOURS} ORDER BY hour, kit"  # noqa: S608
 _AIR_SQL: Final = f"SELECT name, hour, record FROM air JOIN kit ON kit.id = air.kit {_OF_KITS}"  # noqa: S608 - constants
 _INDEX_SQL: Final = (
     "SELECT record, rev FROM site_index WHERE coalesce(site = :site, 1) AND coalesce(scheme = :scheme, 1) "  # noqa: S608
@@ -171,8 +227,10 @@ def drop_indices(db: sqlite3.Connection, site: str, first: int, last: int, kept:
     found = db.execute(
         "SELECT rowid, scheme, hour FROM site_index WHERE site = ? AND hour BETWEEN ? AND ?", (site, first, last)
     ).fetchall()
-    gone = [(row,) for row, *key in found if tuple(key) not in kept]
-    db.executemany("DELETE FROM site_index WHERE rowid = ?", gone)
+    gone = [found_row for found_row in found if found_row[1:] not in kept]
+    for _, scheme, hour in gone:
+        tombstones.leave(db, Kind.INDEX, site, scheme, [hour * HOUR_MS])
+    db.executemany("DELETE FROM site_index WHERE rowid = ?", [(row,) for row, _, _ in gone])
 
 
 def counts(db: sqlite3.Connection) -> tuple[int, int]:
@@ -187,6 +245,26 @@ def read_hours(
     """Yield hour records by kit and hour; `hour_to` is exclusive."""
     for record, rev in db.execute(_HOUR_SQL, {"kit": kit, "hour_from": hour_from, "hour_to": hour_to}):
         yield decode_hour(record, rev)
+
+
+def read_site_hours(db: sqlite3.Connection, site: str, hour_from: int, hour_to: int) -> list[HourRecord]:
+    """Return the hour records of a site's kits, by hour; `hour_to` is exclusive."""
+    found = db.execute(_SITE_SQL, {"site": site, "hour_from": hour_from, "hour_to": hour_to})
+    return [decode_hour(record, rev) for record, rev in found]
+
+
+def hours(db: sqlite3.Connection, kit: str) -> list[tuple[str, int]]:
+    """Return (kit, hour) of every hour record and every hour of calibrated rows of a kit."""
+    return db.execute(
+        "SELECT ?1, hour FROM hour WHERE kit = (SELECT id FROM kit WHERE name = ?1) "
+        "UNION SELECT ?1, hour FROM air WHERE kit = (SELECT id FROM kit WHERE name = ?1)",
+        (kit,),
+    ).fetchall()
+
+
+def sites(db: sqlite3.Connection) -> list[str]:
+    """Return every site that has an hour or an index."""
+    return [site for (site,) in db.execute("SELECT site FROM hour UNION SELECT site FROM site_index ORDER BY 1")]
 
 
 def read_air(

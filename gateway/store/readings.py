@@ -12,12 +12,13 @@ from gateway.records import Floats, Ints, Readings
 from gateway.store import chunks
 from gateway.store.chunks import NULL, Packed
 
-_CHUNK_COLUMNS = (
-    "chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s "
+CHUNK_COLUMNS = (
+    "chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s, shift_ms "
     "FROM chunk JOIN column_set ON column_set.id = chunk.columns"
 )
 
-_Chunk = tuple[int, int, str, int, bytes, int, int, int | None]
+Chunk = tuple[int, int, str, int, bytes, int, int, int | None, int]
+"""A row of `CHUNK_COLUMNS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def kits(db: sqlite3.Connection) -> list[KitState]:
 def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Readings:
     """Return the placed readings of a kit in the hours from `hour_from` up to, not including, `hour_to`."""
     found = db.execute(
-        f"SELECT {_CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = ? AND hour >= ? AND hour < ?",
+        f"SELECT {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = ? AND hour >= ? AND hour < ?",
         (kit, hour_from, hour_to),
     )
     return assemble(kit, found)
@@ -108,7 +109,7 @@ def waiting(db: sqlite3.Connection, *, kit: str | None = None) -> Iterator[Waiti
         yield Waiting(name, boot, raw["seq"], {n: _canonical(n, v) for n, v in raw.items() if n != "seq"})
 
 
-def assemble(kit: str, found: Iterable[_Chunk]) -> Readings:
+def assemble(kit: str, found: Iterable[Chunk]) -> Readings:
     """Join chunks of one kit into arrays sorted by (time, boot, seq), in canonical units."""
     groups: dict[tuple[Any, ...], list[tuple[int, bytes]]] = {}
     for revision, number, columns_of, width, rows, *known in found:
@@ -140,12 +141,12 @@ class _Part:
 
     @classmethod
     def of(cls, key: tuple[Any, ...], same: Sequence[tuple[int, bytes]]) -> "_Part":
-        boot, names, width, source, error_s, offset_s = key
+        boot, names, width, source, error_s, offset_s, shift_ms = key
         raw = _table(names, Packed(width, b"".join(rows for _, rows in same)))
         n = len(raw["seq"])
         row_bytes = width * len(raw)
         rev = np.repeat([rev for rev, _ in same], [len(rows) // row_bytes for _, rows in same])
-        time_ms = (raw["up"] + offset_s if offset_s is not None else raw["t"]) * 1000
+        time_ms = (raw["up"] + offset_s if offset_s is not None else raw["t"]) * 1000 + shift_ms
         facts = (time_ms, np.full(n, boot), raw["seq"], np.full(n, source), np.full(n, error_s), rev)
         return cls({name: _canonical(name, v) for name, v in raw.items() if name != "seq"}, facts, n)
 

@@ -9,23 +9,26 @@ from starlette.types import ASGIApp
 
 from gateway.errors import PartFailedError
 from gateway.settings import Web
+from gateway.watch import Part
 
 _START_LIMIT_S: Final = 20.0
-_STOP_LIMIT_S: Final = 10.0
+_STOP_LIMIT_S: Final = 3.5
 _OPEN_REQUESTS: Final = 100
 """Beyond this many at once the answer is 503: the page must not take the gateway's memory."""
+_OPEN_REQUESTS_LIMIT_S: Final = 2
 
 
 class WebServer:
     """Runs a web application in a thread: `start`, then `port` is what it listens on, then `stop`."""
 
-    def __init__(self, app: ASGIApp, settings: Web) -> None:
+    def __init__(self, app: ASGIApp, settings: Web, part: Part | None = None) -> None:
         self._settings = settings
         self._server = _Server(
             uvicorn.Config(
                 app, lifespan="off", log_config=None, access_log=False, server_header=False,
-                limit_concurrency=_OPEN_REQUESTS, timeout_graceful_shutdown=2,
-            )
+                limit_concurrency=_OPEN_REQUESTS, timeout_graceful_shutdown=_OPEN_REQUESTS_LIMIT_S,
+            ),
+            part,
         )  # fmt: skip
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
@@ -69,13 +72,19 @@ class WebServer:
 class _Server(uvicorn.Server):
     """A server that tells when it answers; outside the main thread uvicorn leaves signals alone."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, part: Part | None) -> None:
         super().__init__(config)
         self.ready = threading.Event()
+        self._part = part
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._part:
+            self._part.beat("answering requests")
+        return bool(await super().on_tick(counter))
 
 
 def _family(host: str) -> socket.AddressFamily:

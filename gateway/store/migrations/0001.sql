@@ -1,4 +1,4 @@
--- Version 1 of the store. Times are ms or whole hours since 1970 UTC; `rev` is the one counter that only grows.
+-- The store, version 1. Times are ms or whole hours since 1970 UTC; `rev` is the one counter that only grows.
 
 CREATE TABLE revision (value INTEGER NOT NULL);
 INSERT INTO revision VALUES (0);

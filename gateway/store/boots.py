@@ -1,0 +1,128 @@
+"""What is known of each start of each kit: which rows are stored or settled, what the kit still holds, its clock."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gateway.clock import BootClock
+from gateway.store.seqset import SeqSet, runs
+
+_KNOWN_BOOTS: Final = 4096
+"""Boots whose intervals stay in memory; beyond it all are forgotten and read again when needed."""
+
+_Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Boot:
+    """One boot: stored rows, rows of dead letters, both together (settled for receipts), its clock."""
+
+    stored: SeqSet
+    lettered: SeqSet
+    settled: SeqSet
+    first_seq: int
+    heard_ms: int
+    clock: BootClock = field(default_factory=BootClock)
+    moved: int = 0
+    """Where set, the anchor has changed: rows of lower revisions that it concerns are to be placed again."""
+
+    def receipt(self) -> int:
+        """Return the seq up to which every row is settled or was never held by the kit; first_seq - 1 for none."""
+        return self.settled.end_of_run(self.first_seq)
+
+    def hear(self, first_seq: int, heard_ms: int) -> None:
+        """Keep that the kit no longer holds what lies below `first_seq`, and that it was heard."""
+        self.first_seq = max(self.first_seq, first_seq)
+        self.heard_ms = max(self.heard_ms, heard_ms)
+
+
+class Boots:
+    """The boots that a writing thread works with; `flush` before a commit, `forget` after a rollback."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._known: dict[_Key, Boot] = {}
+        self._changed: set[_Key] = set()
+
+    def forget(self) -> None:
+        """Drop what is held in memory."""
+        self._known.clear()
+        self._changed.clear()
+
+    def find(self, kit: int, number: int) -> Boot | None:
+        """Return a boot that was heard before."""
+        if (known := self._known.get((kit, number))) is not None:
+            return known
+        found = self._db.execute(
+            "SELECT first_seq, heard_ms, moved, offset_s, offset_seq, live_from_ms, live_to_ms, live_offset_ms "
+            "FROM boot WHERE kit = ? AND boot = ?",
+            (kit, number),
+        ).fetchone()
+        if found is None:
+            return None
+        first_seq, heard_ms, moved, *clock = found
+        stored, settled = self._intervals("cover", kit, number), self._intervals("settled", kit, number)
+        sets = (SeqSet(stored), SeqSet(settled), SeqSet([*stored, *settled]))
+        boot = Boot(*sets, first_seq, heard_ms, BootClock(*clock), moved)
+        return self._keep(kit, number, boot)
+
+    def get(self, kit: int, number: int, heard_ms: int, *, first_seq: int) -> Boot:
+        """Return a boot, new where it is heard for the first time; its change will be written."""
+        boot = self.find(kit, number) or self._keep(
+            kit, number, Boot(SeqSet(), SeqSet(), SeqSet(), first_seq, heard_ms)
+        )
+        self._changed.add((kit, number))
+        return boot
+
+    def cover(self, kit: int, number: int, seqs: Iterable[int]) -> None:
+        """Note that these rows, rising, are stored."""
+        boot = self._known[kit, number]
+        for low, high in runs(seqs):
+            boot.settled.add(low, high)
+            self._write("cover", kit, number, *boot.stored.add(low, high))
+
+    def settle(self, kit: int, number: int, low: int, high: int) -> None:
+        """Note that receipts pass these rows, stored or not."""
+        boot = self._known[kit, number]
+        boot.settled.add(low, high)
+        self._write("settled", kit, number, *boot.lettered.add(low, high))
+
+    def flush(self) -> None:
+        """Write the boots that have changed."""
+        rows = []
+        for kit, number in sorted(self._changed):
+            boot = self._known[kit, number]
+            clock = boot.clock
+            rows.append((
+                kit, number, boot.first_seq, boot.heard_ms, boot.moved, clock.offset_s, clock.offset_seq,
+                clock.live_from_ms, clock.live_to_ms, clock.live_offset_ms,
+            ))  # fmt: skip
+        self._db.executemany(
+            "REPLACE INTO boot (kit, boot, first_seq, heard_ms, moved, offset_s, offset_seq, "
+            "live_from_ms, live_to_ms, live_offset_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self._changed.clear()
+        if len(self._known) > _KNOWN_BOOTS:
+            self._known.clear()
+
+    def _keep(self, kit: int, number: int, boot: Boot) -> Boot:
+        self._known[kit, number] = boot
+        return boot
+
+    def _intervals(self, table: str, kit: int, number: int) -> list[tuple[int, int]]:
+        return self._db.execute(
+            f"SELECT seq_from, seq_to FROM {table} WHERE kit = ? AND boot = ?",  # noqa: S608 - cover or settled
+            (kit, number),
+        ).fetchall()
+
+    def _write(self, table: str, kit: int, number: int, merged: tuple[int, int], swallowed: Sequence[int]) -> None:
+        self._db.executemany(
+            f"DELETE FROM {table} WHERE kit = ? AND boot = ? AND seq_from = ?",  # noqa: S608 - cover or settled
+            [(kit, number, start) for start in swallowed if start != merged[0]],
+        )
+        self._db.execute(
+            f"REPLACE INTO {table} (kit, boot, seq_from, seq_to) VALUES (?, ?, ?, ?)",  # noqa: S608
+            (kit, number, *merged),
+        )

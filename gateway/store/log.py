@@ -1,0 +1,196 @@
+"""The log of raw readings: rows gathered into chunks, chunks taken out to be placed again, what that withdraws."""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gateway.clock import Receipt, Wait
+from gateway.records import TimeSource
+from gateway.store import chunks, database, tombstones
+from gateway.store.chunks import NULL, Packed, Row
+from gateway.store.database import take_revisions
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkKey:
+    """What the rows of one chunk have in common."""
+
+    kit: int
+    boot: int
+    columns: tuple[str, ...]
+    hour: int | None
+    source: TimeSource
+    error_s: int | None
+    offset_s: int | None
+    clock_error_s: int | None
+    shift_ms: int = 0
+    waits: Wait | None = None
+    received_ms: int | None = None
+    """Of rows that wait: what becomes of them depends on it, so those of several messages do not share a chunk."""
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Rows of one commit that will make one chunk."""
+
+    received_ms: int
+    rows: list[Row] = field(default_factory=list)
+    times_ms: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A chunk that was taken out of the log, to be placed again."""
+
+    key: ChunkKey
+    received_ms: int
+    rows: list[Row]
+
+    @property
+    def receipt(self) -> Receipt:
+        """When its rows were received."""
+        return Receipt(self.received_ms, self.key.clock_error_s)
+
+    def base_ms(self, row: Row) -> int | None:
+        """Return the time of one of its rows before any shift; None where it is not known."""
+        name = "t" if self.key.offset_s is None else "up"
+        value = row[self.key.columns.index(name)]
+        return None if value is None or self.key.waits == Wait.NO_TIME else (value + (self.key.offset_s or 0)) * 1000
+
+
+class ChunkLog:
+    """Adds chunks inside a transaction; `flush` before it commits, `forget` after a rollback."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._column_sets: dict[tuple[str, ...], int] = {}
+        self._pending: dict[ChunkKey, _Pending] = {}
+        self._withdrawn: dict[tuple[int, int, int], int] = {}  # (kit, boot, seq) -> the time it stood at
+        self._dirty: set[tuple[int, int]] = set()
+        self._horizon: int | None = None
+        self.seconds: dict[int, set[int]] = defaultdict(set)
+        """Times before any shift [ms] of what is not flushed yet, by kit."""
+
+    def forget(self) -> None:
+        """Drop what is held in memory."""
+        self._column_sets.clear()
+        self._pending.clear()
+        self._withdrawn.clear()
+        self._dirty.clear()
+        self.seconds.clear()
+        self._horizon = None
+
+    @property
+    def horizon_hour(self) -> int:
+        """Hours below are sealed."""
+        if self._horizon is None:
+            self._horizon = database.horizon_hour(self._db)
+        return self._horizon
+
+    def append(self, key: ChunkKey, row: Row, time_ms: int | None, received_ms: int) -> None:
+        """Add a row, at `time_ms` with its shift."""
+        if (pending := self._pending.get(key)) is None:
+            pending = self._pending[key] = _Pending(received_ms)
+        pending.rows.append(row)
+        pending.received_ms = max(pending.received_ms, received_ms)
+        if time_ms is None:
+            return
+        pending.times_ms.append(time_ms)
+        if key.hour is not None:
+            self.seconds[key.kit].add(time_ms - key.shift_ms)
+            if self._withdrawn:
+                name = (key.kit, key.boot, _seq(key, row))
+                if self._withdrawn.get(name) == time_ms:
+                    del self._withdrawn[name]
+
+    def take_out(self, ids: Iterable[int]) -> Iterator[Taken]:
+        """Delete chunks from the log and yield what they held; all of it has to be appended again before `flush`."""
+        for number in ids:
+            taken = self._read(number)
+            self._db.execute("DELETE FROM chunk WHERE id = ?", (number,))
+            key = taken.key
+            if key.hour is not None:
+                self._dirty.add((key.kit, key.hour))
+                for row in taken.rows:
+                    self._withdrawn[key.kit, key.boot, _seq(key, row)] = (taken.base_ms(row) or 0) + key.shift_ms
+            yield taken
+
+    def flush(self) -> None:
+        """Write the chunks of this transaction, mark their hours dirty, and leave tombstones of what has moved."""
+        self._horizon = None
+        if not self._pending and not self._dirty:
+            return
+        self._leave_tombstones()
+        revision = take_revisions(self._db, len(self._pending))
+        for offset, (key, pending) in enumerate(self._pending.items()):
+            self._db.execute(
+                "INSERT INTO chunk (rev, kit, boot, hour, seq_from, seq_to, row_count, time_from_ms, time_to_ms, "
+                "time_source, time_error_s, offset_s, received_ms, clock_error_s, shift_ms, waits, columns, width, "
+                "rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (revision + offset, *self._values(key, pending)),
+            )
+        heard = {(k.kit, k.hour): p.received_ms for k, p in self._pending.items() if k.hour is not None}
+        self._db.executemany(
+            "INSERT INTO loose (kit, hour, heard_ms) VALUES (?, ?, ?) ON CONFLICT (kit, hour) "
+            "DO UPDATE SET heard_ms = max(heard_ms, excluded.heard_ms)",
+            [(*name, received_ms) for name, received_ms in heard.items()],
+        )
+        dirty = [name for name in heard.keys() | self._dirty if name[1] >= self.horizon_hour]
+        self._db.executemany(
+            "INSERT INTO dirty (kit, hour) VALUES (?, ?) ON CONFLICT (kit, hour) DO UPDATE SET failed = 0", dirty
+        )
+        self._pending.clear()
+        self._dirty.clear()
+        self.seconds.clear()
+
+    def _leave_tombstones(self) -> None:
+        gone: dict[int, list[int]] = defaultdict(list)
+        for (kit, _, _), time_ms in self._withdrawn.items():
+            gone[kit].append(time_ms)
+        for kit, times_ms in gone.items():
+            (name,) = self._db.execute("SELECT name FROM kit WHERE id = ?", (kit,)).fetchone()
+            tombstones.leave(self._db, tombstones.Kind.RAW, name, "", times_ms)
+        self._withdrawn.clear()
+
+    def _values(self, key: ChunkKey, pending: _Pending) -> tuple[object, ...]:
+        packed = chunks.pack(pending.rows)
+        seqs = [_seq(key, row) for row in pending.rows]
+        times = pending.times_ms
+        return (
+            key.kit, key.boot, key.hour, min(seqs), max(seqs), len(seqs),
+            min(times) if times else None, max(times) if times else None,
+            key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s, key.shift_ms, key.waits,
+            self._column_set(key.columns), packed.width, packed.rows,
+        )  # fmt: skip
+
+    def _read(self, number: int) -> Taken:
+        kit, boot, hour, source, error_s, offset_s, received_ms, clock_s, shift_ms, waits, names, *packed = (
+            self._db.execute(
+                "SELECT kit, boot, hour, time_source, time_error_s, offset_s, received_ms, clock_error_s, shift_ms, "
+                "waits, names, width, rows FROM chunk JOIN column_set ON column_set.id = chunk.columns "
+                "WHERE chunk.id = ?",
+                (number,),
+            ).fetchone()
+        )
+        columns = tuple(names.split(","))
+        key = ChunkKey(
+            kit, boot, columns, hour, TimeSource(source), error_s, offset_s, clock_s, shift_ms,
+            None if waits is None else Wait(waits),
+        )  # fmt: skip
+        rows = chunks.unpack(Packed(*packed), len(columns)).tolist()
+        return Taken(key, received_ms, [[None if v == NULL else v for v in row] for row in rows])
+
+    def _column_set(self, columns: tuple[str, ...]) -> int:
+        if (known := self._column_sets.get(columns)) is None:
+            names = ",".join(columns)
+            self._db.execute("INSERT INTO column_set (names) VALUES (?) ON CONFLICT DO NOTHING", (names,))
+            (known,) = self._db.execute("SELECT id FROM column_set WHERE names = ?", (names,)).fetchone()
+            self._column_sets[columns] = known
+        return known
+
+
+def _seq(key: ChunkKey, row: Sequence[int | None]) -> int:
+    value = row[key.columns.index("seq")]
+    assert value is not None  # noqa: S101 - for the type checker; wire.decode_batch refuses null here
+    return value

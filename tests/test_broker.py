@@ -1,0 +1,186 @@
+"""The session at the broker: bounded in both directions, and not fought over with another gateway for ever."""
+
+import queue
+import socket
+import struct
+import threading
+import time
+
+import pytest
+from influxd import wait_until
+from live_gateway import Kit, LiveGateway, batch, write_config
+
+from gateway.broker import MAX_UNSENT, QUEUE_BYTES, QUEUE_LENGTH, Broker, Inbox, Message
+from gateway.settings import Broker as Settings
+from gateway.simulate.mosquitto import DemoBroker
+from gateway.watch import Part
+
+MIB = 1 << 20
+
+
+def message(size, mid=1):
+    return Message("lichen/v1/k/obs", bytes(size), 0, mid, 1, 1)
+
+
+def fill(inbox, size):
+    count = 0
+    while inbox.put(message(size, count), 0):
+        count += 1
+    return count
+
+
+def test_the_inbox_is_bounded_by_messages_and_by_bytes():
+    assert fill(Inbox(), 100) == QUEUE_LENGTH
+    assert fill(Inbox(), MIB) == QUEUE_BYTES // MIB
+
+
+def test_taking_from_the_inbox_makes_room_in_order_of_arrival():
+    inbox = Inbox(length=10, payload_bytes=100)
+    assert fill(inbox, 40) == 2
+    assert inbox.get(0).mid == 0
+    assert inbox.put(message(60, 7), 0)
+    assert [inbox.get(0).mid, inbox.get(0).mid] == [1, 7]
+    with pytest.raises(queue.Empty):
+        inbox.get(0.01)
+    assert inbox.empty()
+
+
+def test_a_message_larger_than_the_inbox_passes_alone():
+    inbox = Inbox(length=10, payload_bytes=100)
+    assert inbox.put(message(1000), 0)
+    assert not inbox.put(message(1), 0)
+    inbox.get(0)
+    assert inbox.put(message(1), 0)
+
+
+def test_who_waits_for_room_goes_on_as_soon_as_there_is_some():
+    inbox = Inbox(length=1)
+    inbox.put(message(1, 1), 0)
+    waiting = threading.Thread(target=inbox.put, args=(message(1, 2), 20))
+    waiting.start()
+    assert inbox.get(1).mid == 1
+    assert inbox.get(10).mid == 2
+    waiting.join()
+
+
+class FakeBroker:
+    """Accepts one client, answers CONNECT and SUBSCRIBE, and then reads what it is told to, acknowledging nothing."""
+
+    def __init__(self, *, reads):
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self.reads = reads
+        self.frames = 0
+        self._client = None
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self):
+        self._client, _ = self._server.accept()
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self._packet()
+        self._client.sendall(bytes([0x20, 3, 0, 0, 0]))
+        for topics in (1, 4):
+            kind, body = self._packet()
+            while kind != 0x82:
+                kind, body = self._packet()
+            self._client.sendall(bytes([0x90, 3 + topics]) + body[:2] + bytes([0] + [1] * topics))
+        while self.reads:
+            try:
+                self._packet()
+            except (OSError, IndexError, struct.error):
+                return
+            self.frames += 1
+
+    def _packet(self):
+        kind = self._exactly(1)[0]
+        length = shift = 0
+        while True:
+            byte = self._exactly(1)[0]
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return kind, self._exactly(length)
+
+    def _exactly(self, count):
+        data = b""
+        while len(data) < count:
+            piece = self._client.recv(count - len(data))
+            if not piece:
+                raise OSError
+            data += piece
+        return data
+
+    def close(self):
+        self._server.close()
+        if self._client:
+            self._client.close()
+
+
+@pytest.fixture(params=[True, False], ids=["reads and never acknowledges", "does not read"])
+def deaf(request):
+    fake = FakeBroker(reads=request.param)
+    yield fake
+    fake.close()
+
+
+def test_receipts_that_nobody_takes_do_not_pile_up_and_stopping_is_quick(deaf):
+    broker = Broker(Settings(port=deaf.port), "secret", Part("broker", 60))
+    broker.start()
+    try:
+        wait_until(lambda: broker.receiving, "the subscription")
+        for i in range(5 * MAX_UNSENT):
+            broker.publish(f"k{i}/stored", b"x" * 2000, 1)
+            broker.publish("gateway/time", b"x" * 2000, 0)
+        client = broker._client
+        assert len(client._out_messages) == MAX_UNSENT  # full: the bound is what keeps it there
+        assert len(client._out_packet) <= MAX_UNSENT + 2  # what paho itself puts back or in front
+    finally:
+        begun_s = time.monotonic()
+        broker.stop()
+        took_s = time.monotonic() - begun_s
+    assert took_s < 3
+    wait_until(lambda: not broker._client._thread or not broker._client._thread.is_alive(), "the thread's end", 5)
+
+
+@pytest.mark.mosquitto
+def test_two_gateways_on_one_session_do_not_fight_for_ever(mosquitto, tmp_path):
+    broker = DemoBroker(tmp_path / "broker", "lichen/v1", ["kit-1"])
+    broker.start()
+    try:
+        one = LiveGateway(write_config(tmp_path / "one", broker))
+        two = LiveGateway(write_config(tmp_path / "two", broker))
+        with one, two, Kit(broker) as kit:
+            both = {one, two}
+            wait_until(lambda: any(g.process.poll() is not None for g in both), "one of them gives up", 60)
+            left = [g for g in both if g.process.poll() is None]
+            gone = (both - set(left)).pop()
+            assert len(left) == 1
+            assert gone.process.returncode == 1
+            assert "another gateway uses the session lichen-gateway" in gone.log
+            assert "give each gateway its own [broker] client_id" in gone.log
+            assert "Traceback" not in gone.log
+            left[0].receives()
+            kit.send(batch(1, range(10)))
+            wait_until(lambda: left[0].totals().get("rows") == 10, "the other one receives")
+    finally:
+        broker.stop()
+
+
+@pytest.mark.mosquitto
+def test_kits_send_again_soon_what_a_broker_threw_away_that_had_lost_the_session(mosquitto, tmp_path):
+    broker = DemoBroker(tmp_path / "broker", "lichen/v1", ["kit-1"])
+    broker.start()
+    try:
+        with Kit(broker) as kit, LiveGateway(write_config(tmp_path / "gw", broker)) as gateway:
+            gateway.receives()
+            begun_s = time.monotonic()
+            wait_until(lambda: len(kit.heard_on("gateway/time")) >= 3, "a kit's patience is over", 30)
+            assert time.monotonic() - begun_s < 20
+            gateway.terminate()
+        with Kit(broker) as kit, LiveGateway(write_config(tmp_path / "gw", broker)) as gateway:
+            wait_until(lambda: kit.heard_on("gateway/time"), "the time", 30)
+            with pytest.raises(AssertionError):  # the session was kept, and with it all messages: no reason to hurry
+                wait_until(lambda: len(kit.heard_on("gateway/time")) >= 3, "a kit's patience is over", 8)
+    finally:
+        broker.stop()
