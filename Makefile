@@ -5,7 +5,7 @@ LICHEN_TOOLS ?= $(CURDIR)/.tools
 export LICHEN_TOOLS
 BIN := .venv/bin
 
-.PHONY: demo test check accept figures docs clean
+.PHONY: demo test check accept soak figures docs clean
 
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
@@ -15,7 +15,7 @@ test: .venv/dev
 	-@sh tools/get_mosquitto.sh
 	-@sh tools/get_micropython.sh
 	-@sh tools/get_micropython.sh 32
-	$(BIN)/python -m pytest -m "not accept"
+	$(BIN)/python -m pytest -m "not accept and not soak"
 
 # Lint, format, types, direction of imports.
 check: .venv/dev
@@ -30,10 +30,14 @@ check: .venv/dev
 accept: .venv/dev
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared"
 
+# The fault suite in full, at most 20 minutes: writes docs/soak.md and build/figures.json. Needs root (a full disk) and libfaketime.
+soak: .venv/dev
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s
+
 docs: .venv/dev
 	$(BIN)/python tools/generate_docs.py
 
-figures: accept
+figures: accept soak
 	$(BIN)/python tools/figures_page.py
 
 clean:
