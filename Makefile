@@ -5,7 +5,7 @@ LICHEN_TOOLS ?= $(CURDIR)/.tools
 export LICHEN_TOOLS
 BIN := .venv/bin
 
-.PHONY: demo test check accept soak figures docs clean
+.PHONY: demo test check accept soak bench figures docs clean
 
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
@@ -15,7 +15,7 @@ test: .venv/dev
 	-@sh tools/get_mosquitto.sh
 	-@sh tools/get_micropython.sh
 	-@sh tools/get_micropython.sh 32
-	$(BIN)/python -m pytest -m "not accept and not soak"
+	$(BIN)/python -m pytest -m "not accept and not soak and not systemd"
 
 # Lint, format, types, direction of imports.
 check: .venv/dev
@@ -26,13 +26,23 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_docs.py --check
 
-# The acceptance runs against the records in ../shared; writes build/figures.json.
+# The acceptance runs against the records in ../shared, and the installer in a machine with systemd (root); writes build/figures.json.
 accept: .venv/dev
-	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared"
+	-@sh tools/get_machine.sh
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared or systemd"
 
 # The fault suite in full, at most 20 minutes: writes docs/soak.md and build/figures.json. Needs root (a full disk) and libfaketime.
 soak: .venv/dev
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s
+
+# Speed beside Telegraf, cost of a year of running: about 20 minutes, and 3 more the first time. Writes docs/performance.md.
+bench: .venv/dev
+	@sh tools/get_mosquitto.sh
+	@sh tools/build_influxd.sh
+	@sh tools/get_telegraf.sh
+	$(BIN)/python benchmarks/side_by_side.py --record
+	$(BIN)/python benchmarks/live.py --record
+	$(BIN)/python benchmarks/performance_page.py
 
 docs: .venv/dev
 	$(BIN)/python tools/generate_docs.py

@@ -27,6 +27,11 @@ class Attempts:
         """What is wrong now, in one line; empty where nothing is."""
         return "; ".join(self._troubles.values())
 
+    @property
+    def troubles(self) -> tuple[str, ...]:
+        """What is wrong now, one by one; any thread may ask."""
+        return tuple(self._troubles.copy().values())
+
     def attempt(self, what: str, work: Callable[[], object], *, unusable: str = "") -> bool:
         """Do something; returns whether it could be done.
 

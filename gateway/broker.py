@@ -14,16 +14,18 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from gateway.errors import PartFailedError
+from gateway.errors import PartFailedError, TakenOverError
+from gateway.session import Session
 from gateway.settings import Broker as BrokerSettings
 from gateway.watch import Part
 
@@ -42,7 +44,8 @@ MAX_PACKET_BYTES: Final = 1 << 20
 """Far above the 16 KiB of the wire, so that what is somewhat too large still becomes a dead letter."""
 
 _KEEPALIVE_S: Final = 60
-_TOPICS: Final = ("obs", "backlog", "about", "status")
+_TOPICS: Final = {"obs": 1, "backlog": 1, "about": 1, "status": 1, "diag": 0}
+"""What is subscribed to of every kit, and with which quality of service."""
 _FULL_QUEUE_WAIT_S: Final = 0.5
 _TAKEN_OVER: Final = 142  # MQTT 5, section 3.14.2.1: another client has connected with our client id
 _MOST_TAKE_OVERS: Final = 3
@@ -99,6 +102,19 @@ class Inbox:
             self._changed.notify_all()
             return message
 
+    @property
+    def payload_bytes(self) -> int:
+        """Payload that waits."""
+        return self._bytes
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest message that waits was received; None where none does."""
+        try:
+            return self._messages[0].received_ms
+        except IndexError:
+            return None
+
     def empty(self) -> bool:
         """Tell whether nothing waits."""
         return not self._messages
@@ -109,20 +125,6 @@ class Inbox:
     def _has_room(self, message: Message) -> bool:
         waiting = len(self._messages)
         return not waiting or (waiting < self._length and self._bytes + len(message.payload) <= self._most_bytes)
-
-
-class _Client(mqtt.Client):
-    """A client whose network thread shows that it lives: at each turn of its loop, a second apart when idle."""
-
-    part: Part
-
-    def loop_misc(self) -> MQTTErrorCode:
-        self.part.beat("waiting for the broker's messages")
-        return super().loop_misc()
-
-    def reconnect(self) -> MQTTErrorCode:
-        self.part.beat("connecting to the broker")
-        return super().reconnect()
 
 
 class Broker:
@@ -149,7 +151,7 @@ class Broker:
         self._settings = settings
         self._part = part
         self._where = f"{settings.host}:{settings.port}"
-        self._client = client = _Client(
+        self._client = client = Session(
             CallbackAPIVersion.VERSION2, settings.client_id, protocol=MQTTProtocolVersion.MQTTv5, manual_ack=True
         )
         client.part = part
@@ -157,7 +159,7 @@ class Broker:
         client.username_pw_set(settings.username, password)
         client.reconnect_delay_set(min_delay=1, max_delay=30)
         # Set before connecting: a persistent session delivers right after CONNACK.
-        client.on_message = self._on_message
+        client.on_packet = self._on_packet
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -191,7 +193,7 @@ class Broker:
     def check(self) -> None:
         """Raise `PartFailedError` when nothing would arrive again without a person or a new start."""
         if self._failed:
-            raise PartFailedError(self._failed)
+            raise TakenOverError(self._failed)
         thread = self._client._thread  # noqa: SLF001 - paho tells nobody when an exception ends its thread
         if not self._stopping and not (thread and thread.is_alive()):
             raise PartFailedError("the connection to the broker has broken down; the log says why")
@@ -203,14 +205,19 @@ class Broker:
             return f"receiving from {self._where}"
         return self._said or f"connecting to {self._where}"
 
+    @property
+    def mark(self) -> str:
+        """What this gateway leaves at the broker while the session is its own."""
+        return self._mark
+
     def subscribe(self) -> None:
         """Ask for the kits' messages; again as long as the broker refuses."""
-        self._client.subscribe([(f"{self._settings.base}/+/{name}", 1) for name in _TOPICS])
+        self._client.subscribe([(f"{self._settings.base}/+/{name}", qos) for name, qos in _TOPICS.items()])
 
-    def acknowledge(self, message: Message) -> None:
-        """Acknowledge a message, if it is still this connection's."""
-        if message.qos and message.generation == self.generation:
-            self._client.ack(message.mid, message.qos)
+    def acknowledge(self, messages: Sequence[Message]) -> None:
+        """Acknowledge messages in this order, as far as they are still this connection's."""
+        generation = self.generation
+        self._client.acknowledge(m.mid for m in messages if m.qos and m.generation == generation)
 
     def publish(self, topic: str, payload: bytes, qos: int) -> None:
         """Send a message below the base topic while connected; what is sent while not, or faster than read, is lost."""
@@ -254,10 +261,9 @@ class Broker:
             if self._failed:
                 self._client.disconnect()
 
-    def _look_at_mark(self, message: mqtt.MQTTMessage) -> None:
+    def _look_at_mark(self, payload: bytes, *, retained: bool) -> None:
         """Compare what the broker kept with what we left; each mark counts once: a broker may restore an old one."""
-        payload = bytes(message.payload)
-        if not message.retain:
+        if not retained:
             self._marked = True  # our own comes back: the broker keeps it
         elif self._marked and not payload.startswith(self._mark.encode()) and payload != self._foreign_mark:
             self._foreign_mark = payload
@@ -287,13 +293,10 @@ class Broker:
                            f"{self._settings.username}")  # fmt: skip
         self.receiving = not refused
 
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if message.topic == self._mark_topic:
-            self._look_at_mark(message)
+    def _on_packet(self, topic: str, payload: bytes, mid: int, qos: int, retained: bool) -> None:
+        if topic == self._mark_topic:
+            self._look_at_mark(payload, retained=retained)
             return
-        received = Message(
-            topic=message.topic, payload=bytes(message.payload), received_ms=time.time_ns() // 1_000_000,
-            mid=message.mid, qos=message.qos, generation=self.generation,
-        )  # fmt: skip
+        received = Message(topic, payload, time.time_ns() // 1_000_000, mid, qos, self.generation)
         while not self._stopping and not self.inbox.put(received, _FULL_QUEUE_WAIT_S):
             self._part.beat("waiting for room in the inbox")

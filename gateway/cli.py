@@ -1,5 +1,6 @@
 """The command line: which commands there are, and how an error is told."""
 
+import logging
 import os
 import signal
 import sqlite3
@@ -8,7 +9,8 @@ from typing import Final, NoReturn
 
 import typer
 
-from gateway.commands import clock, data, deadletter, kit, running
+from gateway import log
+from gateway.commands import backup, check, clock, data, deadletter, influx, kit, running, status
 from gateway.commands.shared import EXIT_FAILED, EXIT_INTERRUPTED, messages
 from gateway.errors import LichenError
 
@@ -16,10 +18,21 @@ app: Final = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
     help="Lichen: community air monitoring that keeps every reading and says how sure it is.",
 )  # fmt: skip
-for command in (running.run, running.demo, running.simulate, data.export, data.verify):
+for command in (
+    running.run,
+    running.demo,
+    running.simulate,
+    data.export,
+    data.verify,
+    backup.backup,
+    backup.restore,
+    check.check,
+    status.status,
+):
     app.command()(command)
 for name, commands in (
     ("deadletter", deadletter.app), ("clock", clock.app), ("kit", kit.app), ("calibrate", kit.calibrate_app),
+    ("influx", influx.app),
 ):  # fmt: skip
     app.add_typer(commands, name=name)
 
@@ -35,7 +48,7 @@ def main() -> None:
         app()
         sys.stdout.flush()
     except LichenError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_status)
     except BrokenPipeError:  # the reader of an export went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(EXIT_FAILED)
@@ -45,9 +58,12 @@ def main() -> None:
         sys.exit(EXIT_INTERRUPTED)
 
 
-def _fail(problem: str) -> NoReturn:
-    messages.print(f"lichen: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(EXIT_FAILED)
+def _fail(problem: str, status: int = EXIT_FAILED) -> NoReturn:
+    told = f"lichen: {problem}"
+    if log.for_journal():
+        told = log.prefixed(told, logging.ERROR)
+    messages.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import logging
 import os
 import socket
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -69,7 +70,8 @@ class ControlServer:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(address)  # noqa: PTH108 - of a gateway that was killed: the lock says that none runs
             self._listener.bind(address)
-            os.chmod(address, 0o600)  # noqa: PTH101 - before it listens: nobody else can have connected
+            # As open as the folder: to the group where that keeps others out. Before it listens: nobody has connected.
+            os.chmod(address, 0o660 if stat.S_IMODE(store_dir.stat().st_mode) & 0o057 == 0o050 else 0o600)  # noqa: PTH101
         self._listener.listen(MAX_CLIENTS)
 
     def serve(self) -> int:
@@ -181,29 +183,42 @@ class Client:
         try:
             self._db = open_writer(self._store_dir)
         except StoreError as error:
-            if isinstance(error.__cause__, BlockingIOError):  # its lock is held
+            # Its lock is held; or this user may read the store and not write it, and its gateway may let him in.
+            may_ask = isinstance(error.__cause__, PermissionError) and (self._store_dir / SOCKET_NAME).exists()
+            if may_ask or isinstance(error.__cause__, BlockingIOError):
                 return False
             raise
         self._handlers = self._local(self._db)
         return True
 
     def _ask(self, name: str, args: Mapping[str, Any]) -> Any:
-        request = _encode({"name": name, "args": args})
-        try:
-            answer = json.loads(_exchange(self._store_dir, request))
-        except (OSError, ValueError) as error:
-            raise ControlError(
-                f"{self._store_dir}: a gateway has this store and does not answer ({error or type(error).__name__}); "
-                "it may be starting or stuck: try again, then look at its log"
-            ) from error
-        if "error" in answer:
-            raise ControlError(answer["error"])
-        return answer["result"]
+        return ask(self._store_dir, name, args)
 
 
-def _exchange(store_dir: Path, request: bytes) -> bytes:
+def ask(store_dir: Path, name: str, args: Mapping[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
+    """Have the gateway that has a store carry out a command; never opens the store itself.
+
+    Raises
+    ------
+    ControlError
+        What the handler says, or that nobody answers.
+    """
+    request = _encode({"name": name, "args": args})
+    try:
+        answer = json.loads(_exchange(store_dir, request, timeout_s))
+    except (OSError, ValueError) as error:
+        raise ControlError(
+            f"{store_dir}: a gateway has this store and does not answer ({error or type(error).__name__}); "
+            "it may be starting or stuck: try again, then look at its log"
+        ) from error
+    if "error" in answer:
+        raise ControlError(answer["error"])
+    return answer["result"]
+
+
+def _exchange(store_dir: Path, request: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
     """Send a request and return the answer; the socket of a gateway that is starting is waited for."""
-    deadline_s = time.monotonic() + ANSWER_TIMEOUT_S
+    deadline_s = time.monotonic() + timeout_s
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         while True:
             connection.settimeout(max(0.1, deadline_s - time.monotonic()))

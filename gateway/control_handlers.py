@@ -13,6 +13,7 @@ from calibration.corrections import UnknownCorrectionError, find
 from gateway.control import Handlers
 from gateway.errors import LichenError
 from gateway.intake import Intake
+from gateway.metrics import Vitals
 from gateway.records import HOUR_S
 from gateway.settings import Settings
 from gateway.store import deadletters, kits, registry
@@ -27,9 +28,11 @@ MAX_SITE_LENGTH: Final = 64
 _WITHDRAWN: Final = "withdrawn"  # no name of a boot
 
 
-def control_handlers(db: sqlite3.Connection, intake: Intake) -> Handlers:
+def control_handlers(db: sqlite3.Connection, intake: Intake, vitals: Callable[[], Vitals] | None = None) -> Handlers:
     """Return everything that `lichen` may ask of the process that writes the store, by name."""
+    status: Handlers = {"status": lambda _: msgspec.to_builtins(vitals())} if vitals else {}
     return {
+        **status,
         "deadletter.replay": lambda args: _replay(db, intake, args),
         "deadletter.expire": lambda args: _expire(db, args),
         "clock.announced": lambda _: {"error_s": intake.clock_error_s()},

@@ -6,6 +6,9 @@ from pathlib import Path
 class LichenError(Exception):
     """Something a person can act on; the command line prints it without a traceback."""
 
+    exit_status = 1
+    """What the command ends with; systemd starts a gateway again after each but 3 (deploy/lichen-gateway.service)."""
+
 
 class StoreError(LichenError):
     """The store cannot be opened or is of a version this program does not know."""
@@ -43,3 +46,9 @@ class MissingPartError(LichenError):
 
 class PartFailedError(LichenError):
     """A program that Lichen started did not do its work."""
+
+
+class TakenOverError(PartFailedError):
+    """Another gateway uses the same session at the broker: starting again would only go on with the fight."""
+
+    exit_status = 3

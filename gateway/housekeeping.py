@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from gateway import system_clock
 from gateway.records import HOUR_MS
 from gateway.settings import Settings
-from gateway.store import deadletters, merge, retention, room
+from gateway.store import deadletters, health, merge, retention, room
 from gateway.store.database import FILE_NAME, horizon_hour, transaction
 from gateway.store.retention import Gone, Rule
 
@@ -52,6 +52,7 @@ class Done:
     air_hours: int = 0
     records: int = 0
     tombstones: int = 0
+    health: int = 0
     dead_letters: int = 0
     merged_hours: int = 0
     pages_given_back: int = 0
@@ -102,6 +103,7 @@ class Housekeeper:
         self._now_ms = now_ms
         self._elapsed_s = elapsed_s
         self._short_since_s: float | None = None
+        self._disk_size = 0
         self._blocked = _Blocked()
         self._places = _Places()
         self._spare = room.SpareRoom(settings.store_dir)
@@ -114,7 +116,7 @@ class Housekeeper:
         done = self.make_room()
         rules = (
             self._prune_raw, self._prune_late, self._prune_waiting, self._prune_air, self._prune_records,
-            self._prune_letters, self._prune_tombstones, self._merge,
+            self._prune_letters, self._prune_tombstones, self._prune_health, self._merge,
         )  # fmt: skip
         for rule in rules:
             self._try(rule, done)
@@ -219,6 +221,13 @@ class Housekeeper:
         done.tombstones = gone.count
         self._rest("tombstones", found=bool(gone.count))
 
+    def _prune_health(self, done: Done) -> None:
+        if self._rests("health"):
+            return
+        before_ms = self._now_ms() - self._settings.retention.health_days * _DAY_MS
+        done.health, _ = health.prune(self._db, before_ms, self._sent_rev())
+        self._rest("health", found=bool(done.health))
+
     def _merge(self, done: Done) -> None:
         done.merged_hours = merge.merge_quiet(self._db, self._now_ms()).hours
 
@@ -294,7 +303,10 @@ class Housekeeper:
         return self._blocked.steps <= patience
 
     def _measure(self) -> room.Room:
-        return room.measure(self._db, self._settings.store_dir / FILE_NAME)
+        """Measure; a disk that was made smaller counts as one that others fill."""
+        measured = room.measure(self._db, self._settings.store_dir / FILE_NAME)
+        self._disk_size = max(self._disk_size, measured.disk_size)
+        return replace(measured, disk_size=self._disk_size)
 
     @property
     def _reserve(self) -> int:

@@ -13,7 +13,7 @@ from gateway import wire
 from gateway.broker import Message
 from gateway.settings import DeadLetters as Limits
 from gateway.settings import Store
-from gateway.store import counters, deadletters, kits
+from gateway.store import counters, deadletters, health, kits
 from gateway.store.database import read_meta, transaction, write_meta
 from gateway.store.deadletters import Letter
 from gateway.store.raw import RawWriter
@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 RECEIPT_BOOTS: Final = 32
 RECEIPT_AGE_MS: Final = 60 * 86_400_000
 _RECEIPT_EVERY_S: Final = 1.0
-_KINDS: Final = frozenset({"obs", "backlog", "about", "status"})
+_KNOWN_TOPICS: Final = 4096
+_KINDS: Final = frozenset({"obs", "backlog", "about", "status", "diag"})
 
 _UPGRADE_LETTERS: Final = 100
 """Dead letters looked at between two commits: with 256 rows in each it takes a tenth of a second."""
@@ -63,7 +64,7 @@ class Intake:
         *,
         base: str,
         publish: Publish,
-        acknowledge: Callable[[Message], None],
+        acknowledge: Callable[[Sequence[Message]], None],
         clock_error_s: Callable[[], int | None],
         dead_letters: Limits = Limits(),  # noqa: B008 - immutable
         max_kits: int = Store().max_kits,
@@ -84,6 +85,7 @@ class Intake:
         self._owed: dict[str, set[int]] = {}
         self._sent_s: dict[str, float] = {}
         self._came_up = False
+        self._addresses: dict[str, tuple[str | None, str]] = {}
         self._upgrade_at: int | None = None if read_meta(db, "columns") == _KNOWN_COLUMNS else 0
         self._upgraded = 0
 
@@ -103,9 +105,8 @@ class Intake:
             log.exception("messages cannot be stored together; each is tried alone")
             while messages:
                 self._store_alone(messages[0])
-                self._acknowledge(messages.pop(0))
-        for message in messages:
-            self._acknowledge(message)
+                self._acknowledge([messages.pop(0)])
+        self._acknowledge(messages)
         if self._came_up:
             self._came_up = False
             self.announce_time()
@@ -235,8 +236,13 @@ class Intake:
 
     def _address(self, message: Message) -> tuple[str | None, str]:
         """Return the kit, `None` where it is none that may be known, and the kind of a message."""
-        name, _, kind = message.topic.removeprefix(f"{self._base}/").partition("/")
-        return (name if wire.is_kit_name(name) else None), kind
+        if (known := self._addresses.get(message.topic)) is None:
+            name, _, kind = message.topic.removeprefix(f"{self._base}/").partition("/")
+            known = (name if wire.is_kit_name(name) else None), kind
+            if len(self._addresses) >= _KNOWN_TOPICS:
+                self._addresses.clear()
+            self._addresses[message.topic] = known
+        return known
 
     def _attempt(
         self, kit: str | None, kind: str, message: Message, doom: str | None, *, again: bool = False
@@ -265,17 +271,26 @@ class Intake:
             self._store_status(kit, message, again=again)
         elif kind == "about":
             self._store_about(kit, message, again=again)
+        elif kind == "diag":
+            self._store_diag(kit, message, again=again)
         else:
             self._store_batch(kit, message, live=kind == "obs" and not again)
 
     def _has_room_for(self, kit: str) -> bool:
-        return kits.is_known(self._db, kit) or kits.count(self._db) < self._max_kits
+        return self._raw.knows(kit) or kits.count(self._db) < self._max_kits
 
     def _store_about(self, kit: str, message: Message, *, again: bool) -> None:
         if wire.decode_about(message.payload).kit != kit:
             raise WireError(Reason.BAD_TOPIC, "names another kit than its topic")
         if not again:  # the kit has sent a newer one since
             self._raw.set_about(kit, message.received_ms, message.payload)
+
+    def _store_diag(self, kit: str, message: Message, *, again: bool) -> None:
+        numbers = wire.decode_diag(message.payload).numbers()
+        number = self._raw.kit_id(kit, message.received_ms)
+        if not again:  # the kit has sent a newer one since
+            health.set_last(self._db, number, message.received_ms, message.payload)
+        health.add(self._db, number, message.received_ms, numbers)
 
     def _store_batch(self, kit: str, message: Message, *, live: bool) -> None:
         batch = wire.decode_batch(message.payload)

@@ -16,6 +16,7 @@ __all__ = [
     "AirHour",
     "Flag",
     "Floats",
+    "HealthRecord",
     "HourRecord",
     "IndexRecord",
     "Ints",
@@ -134,4 +135,13 @@ class IndexRecord(msgspec.Struct, frozen=True, kw_only=True):
     pollutant: str | None
     table: str
     subs: dict[str, SubIndex]
+    rev: int = 0
+
+
+class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Numbers of a kit at a time, or of the gateway itself, which has no name; `time_ms` is that of the receipt."""
+
+    kit: str
+    time_ms: int
+    values: dict[str, int | float]
     rev: int = 0

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from gateway import system_clock
+from gateway import status, system_clock
 from gateway.attempts import Attempts
 from gateway.broker import Broker, Message
 from gateway.control import ControlServer
@@ -19,12 +19,14 @@ from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
 from gateway.housekeeping import Housekeeper
 from gateway.intake import Intake
+from gateway.metrics import Live, Vitals
 from gateway.notify import notify
 from gateway.settings import Settings, read_secret
 from gateway.sinks.process import SILENCE_S, SinkProcess
-from gateway.store import counters
+from gateway.store import counters, health
 from gateway.store.database import open_writer, transaction, write_meta
 from gateway.system_clock import HandSet, OwnClock
+from gateway.vitals import take
 from gateway.watch import Watch
 from gateway.web.app import create_app
 from gateway.web.server import WebServer
@@ -83,7 +85,8 @@ class Gateway:
             self._watch.part("broker", limits.broker_s),
         )
         recipe = Recipe.of(settings.derive)
-        self._db = open_writer(settings.store_dir)  # last, so that a wrong configuration leaves nothing behind
+        # Last, so that a wrong configuration leaves nothing behind. To upgrade a large store takes longer than a start.
+        self._db = open_writer(settings.store_dir, alive=lambda: notify("EXTEND_TIMEOUT_USEC=60000000"))
         self._clock = OwnClock(settings.clock.trusted, self._read_hand_set, distrust_s=limits.distrust_s)
         self._intake = Intake(
             self._db,
@@ -96,15 +99,16 @@ class Gateway:
         )
         self._deriver = Deriver(self._db, recipe)
         self._housekeeper = Housekeeper(self._db, settings, self._clock.error_s)
-        self._control = ControlServer(settings.store_dir, control_handlers(self._db, self._intake))
+        self._live = Live()
+        self._unstored: list[Message] = []
+        self._control = ControlServer(settings.store_dir, control_handlers(self._db, self._intake, self.vitals))
         self._web: WebServer | None = None
         if settings.web.enabled:
-            app = create_app(settings, lambda: self._clock.error_s() is not None)
+            app = create_app(settings, lambda: self._clock.error_s() is not None, self._metrics)
             self._web = WebServer(app, settings.web, self._watch.part("page", limits.page_s))
         self._sink: SinkProcess | None = None
         if settings.influx:
             self._sink = SinkProcess(settings.path, limits.sink_s + 2 * settings.influx.timeout_s)
-        self._unstored: list[Message] = []
         self._last_derived_s = 0.0
         self._greeted_generation = 0
         self._announce_at_s: list[float] = []
@@ -166,7 +170,7 @@ class Gateway:
         messages = self._unstored = self._unstored or self._gather()
         fine = attempt("looking at the clock", self._look_at_clock)
         if messages:
-            if attempt("storing messages", lambda: self._intake.store(messages), unusable=_UNWRITABLE):
+            if attempt("storing messages", lambda: self._store(messages), unusable=_UNWRITABLE):
                 self._unstored = []
                 self._derive_part.begin("hours to derive")
             else:
@@ -179,6 +183,25 @@ class Gateway:
             attempt("watching the sink", self._sink.poll)
         return fine
 
+    def _store(self, messages: list[Message]) -> None:
+        """Commit messages, and count them; of them the intake may take some out that it has stored one by one."""
+        count, size, started_s = len(messages), sum(len(m.payload) for m in messages), time.monotonic()
+        self._intake.store(messages)
+        self._live.committed(count, size, time.monotonic() - started_s)
+
+    def vitals(self) -> Vitals:
+        """Return what only this process knows of itself; any thread may ask."""
+        return take(
+            self._live, broker=self._broker, unstored=self._unstored, attempts=self._attempts, watch=self._watch,
+            clock=self._clock, sink=self._sink,
+        )  # fmt: skip
+
+    def _metrics(self) -> bytes:
+        """Return the page /metrics, in a thread of the page."""
+        from gateway.exposition import exposition  # on demand: not every gateway is asked, and it takes memory
+
+        return exposition(self._settings, self._live, self.vitals(), self._clock.now_ms())
+
     def _work_between(self) -> bool:
         """Do what is due beside storing; returns whether nothing failed."""
         attempt = self._attempts.attempt
@@ -187,6 +210,7 @@ class Gateway:
             self._next_minute_s = time.monotonic() + _MINUTE_S
             fine = attempt("the work of each minute", self._every_minute)
             fine = attempt("counting mistakes", self._count_mistakes) and fine
+            fine = attempt("keeping the gateway's own numbers", self._keep_numbers) and fine
         while self._announce_at_s and time.monotonic() >= self._announce_at_s[0]:
             self._announce_at_s.pop(0)
             self._intake.announce_time()
@@ -248,6 +272,15 @@ class Gateway:
             with transaction(self._db):
                 counters.add(self._db, 0, {"errors": mistakes})
             self._attempts.mistakes = 0
+
+    def _keep_numbers(self) -> None:
+        """Keep the numbers of the measurement `gateway`; by its own clock, however well that is known."""
+        now_ms = self._clock.now_ms()
+        found = status.read_numbers(
+            self._db, self._settings, now_ms, clock_trusted=self._clock.error_s() is not None
+        )  # fmt: skip
+        with transaction(self._db):
+            health.add(self._db, health.GATEWAY, now_ms, status.flat(found, self.vitals()))
 
     def _release(self) -> None:
         self._releasing = self._intake.release_waiting() > 0

@@ -80,6 +80,9 @@ class Retention(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     hour_days: Annotated[
         int, Meta(ge=7, le=100_000, description="hourly means and indices, never shorter than raw readings [d]")
     ] = 36_500
+    health_days: Annotated[
+        int, Meta(ge=1, le=100_000, description="health of the kits and counters of the gateway, for sinks [d]")
+    ] = 14
     tombstone_days: Annotated[
         int, Meta(ge=7, le=100_000, description="removals; a sink that is away for longer keeps what was withdrawn [d]")
     ] = 60
@@ -118,6 +121,12 @@ class Influx(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     token_file: Annotated[str, _doc("file that holds a token with write access; relative to this file")]
     timeout_s: Annotated[float, Meta(gt=0, description="longest time for one write [s]")] = 30.0
     batch_lines: Annotated[int, Meta(ge=1, le=50_000, description="lines a request, about")] = 5000
+    lag_days: Annotated[
+        float, Meta(gt=0, le=100_000, description="unsent readings older than this mark InfluxDB as *behind* [d]")
+    ] = 7.0
+    lag_rows: Annotated[int, Meta(ge=1000, le=1_000_000_000, description="more unsent readings than these do too")] = (
+        5_000_000
+    )
 
 
 class Web(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -68,6 +68,11 @@ class Watch:
         self._parts.append(part)
         return part
 
+    @property
+    def stuck(self) -> tuple[str, ...]:
+        """What is said of each part that is stuck now."""
+        return tuple(self._stuck.copy().values())  # copied at once: another thread asks
+
     def say(self, status: str) -> None:
         """Show a status; one that has not changed is not sent again."""
         self._status = status

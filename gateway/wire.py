@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
-from typing import Final, NamedTuple, TypeVar
+from functools import lru_cache
+from itertools import islice
+from operator import lt
+from typing import Annotated, Final, NamedTuple, TypeVar, cast
 
 import msgspec
+from msgspec import Meta
 
 from calibration.quantities import ROW_COLUMNS, WIRE_COLUMNS
 
@@ -18,6 +22,9 @@ MAX_INTEGER: Final = 2**63 - 1
 MAX_TIME_S: Final = 2**33  # the year 2242: later is a kit's mistake, and times in ms stay far from the 64-bit end
 MAX_INTERVAL_S: Final = 86_400
 MAX_DETAIL: Final = 200
+
+RESETS: Final = ("power", "soft", "watchdog", "brownout", "sleep", "other")
+"""Why a kit has started, as `diag` says it."""
 
 RESERVED_NAME: Final = "gateway"
 _KIT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -64,14 +71,40 @@ class Rows(NamedTuple):
         return len(self.seqs) == self.seqs[-1] - self.seqs[0] + 1
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where the columns that every row has stand among `names`; one object for each order of columns."""
+
+    names: tuple[str, ...]
+    seq: int
+    up: int
+    t: int
+    q: int
+    dt: int
+
+
+@lru_cache(maxsize=1024)
+def layout_of(names: tuple[str, ...]) -> Layout:
+    """Return the layout of columns, known or not; raises `ValueError` where one that every row has is missing."""
+    return Layout(names, *(names.index(name) for name in ("seq", "up", "t", "q", "dt")))
+
+
+_Value = Annotated[int, Meta(ge=-MAX_INTEGER, le=MAX_INTEGER)]
+
+
 class Batch(msgspec.Struct, frozen=True):
-    """Readings of one boot: `rows` holds integers or None in the order of `cols`."""
+    """Readings of one boot: `rows` holds integers of 64 bits or None in the order of `cols`."""
 
     v: int
     boot: int
     first: int
     cols: tuple[str, ...]
-    rows: list[list[int | None]]
+    rows: list[list[_Value | None]]
+
+    @property
+    def layout(self) -> Layout:
+        """Where its columns stand."""
+        return layout_of(self.cols)
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -98,6 +131,44 @@ class About(msgspec.Struct, frozen=True):
     fw: Firmware
 
 
+class SensorHealth(msgspec.Struct, frozen=True):
+    """How one sensor fares, in a word, and how many of its frames were refused in this boot."""
+
+    name: str
+    state: str
+    bad: int
+
+
+class Diag(msgspec.Struct, frozen=True):
+    """Health of a kit; None where its board cannot tell. Counters are of this boot, `brownouts` of the kit's life."""
+
+    v: int
+    boot: int
+    up: int
+    heap_free: int
+    heap_block: int | None
+    rssi: int | None
+    reset: str
+    brownouts: int | None
+    ring_used: int
+    ring_size: int
+    ring_dropped: int
+    set_aside: int
+    bad_frames: int
+    lag_ms: int
+    sensors: list[SensorHealth]
+
+    def numbers(self) -> dict[str, int]:
+        """Return it as fields of `kit_health`; `reset` is the place in `RESETS`."""
+        found: dict[str, int | None] = {
+            name: getattr(self, name) for name in self.__struct_fields__ if name not in {"v", "reset", "sensors"}
+        }
+        found["reset"] = RESETS.index(self.reset) if self.reset in RESETS else len(RESETS)
+        found["sensors"] = len(self.sensors)
+        found["sensors_ok"] = sum(sensor.state == "ok" for sensor in self.sensors)
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Stored(msgspec.Struct, frozen=True):
     """Receipt: every row of the boot up to seq is on disk here or was never held by the kit."""
 
@@ -115,7 +186,7 @@ class GatewayTime(msgspec.Struct, frozen=True):
     sync: int
 
 
-_Other = TypeVar("_Other", Status, About)
+_Other = TypeVar("_Other", Status, About, Diag)
 
 
 class _Versioned(msgspec.Struct):
@@ -163,7 +234,8 @@ def _not_a_batch(payload: bytes, error: Exception) -> WireError:
         version = VERSION
     if version != VERSION:
         return WireError(Reason.UNKNOWN_VERSION, f"v {version}")
-    return WireError(Reason.WRONG_TYPE, str(error))
+    beyond = "Expected `int` <=" in str(error) or "Expected `int` >=" in str(error)
+    return WireError(Reason.BAD_RANGE if beyond else Reason.WRONG_TYPE, str(error))
 
 
 def _check_shape(batch: Batch) -> None:
@@ -172,41 +244,47 @@ def _check_shape(batch: Batch) -> None:
         raise WireError(Reason.TOO_MANY_ROWS, f"{len(batch.rows)} rows, at most {MAX_ROWS}")
     if not batch.rows:
         raise WireError(Reason.BAD_RANGE, "no rows")
-    for number, row in enumerate(batch.rows):
-        if len(row) != width:
-            raise WireError(Reason.ROW_LENGTH, f"row {number} has {len(row)} values for {width} columns")
-    if len(set(batch.cols)) != width:
+    if set(map(len, batch.rows)) != {width}:
+        number, row = next((number, row) for number, row in enumerate(batch.rows) if len(row) != width)
+        raise WireError(Reason.ROW_LENGTH, f"row {number} has {len(row)} values for {width} columns")
+
+
+@lru_cache(maxsize=1024)
+def _check_columns(names: tuple[str, ...]) -> str | None:
+    """Refuse columns that stand twice or are missing; returns the first that is not known."""
+    if len(set(names)) != len(names):
         raise WireError(Reason.WRONG_TYPE, "a column stands twice")
     for name in ROW_COLUMNS:
-        if name not in batch.cols:
+        if name not in names:
             raise WireError(Reason.WRONG_TYPE, f"no column {name}")
+    return next((name for name in names if name not in WIRE_COLUMNS), None)
 
 
 def _check_values(batch: Batch) -> None:
-    columns = dict(zip(batch.cols, zip(*batch.rows, strict=True), strict=True))
-    seqs = _bounded("seq", columns["seq"], 0, MAX_INTEGER)
-    _bounded("boot", (batch.boot,), 0, MAX_BOOT)
-    if any(b <= a for a, b in pairwise(seqs)):
+    unknown = _check_columns(batch.cols)
+    rows, at = batch.rows, batch.layout
+    seqs = _bounded("seq", [row[at.seq] for row in rows], 0, MAX_INTEGER)
+    if not 0 <= batch.boot <= MAX_BOOT:
+        raise WireError(Reason.BAD_RANGE, f"boot is not within 0 and {MAX_BOOT}")
+    if not all(map(lt, seqs, islice(seqs, 1, None))):
         raise WireError(Reason.BAD_RANGE, "seq does not rise")
     if not 0 <= batch.first <= seqs[0]:
         raise WireError(Reason.BAD_RANGE, f"first {batch.first} is not within 0 and the lowest seq {seqs[0]}")
-    _bounded("up", columns["up"], 0, MAX_TIME_S)
-    _bounded("q", columns["q"], 0, 2)
-    _bounded("dt", columns["dt"], 0, MAX_INTERVAL_S)
-    _bounded("t", [t for t in columns["t"] if t is not None], 0, MAX_TIME_S)
-    for name in batch.cols:
-        if name not in WIRE_COLUMNS:
-            raise WireError(Reason.UNKNOWN_COLUMN, f"column {name[:40]!r}", rows=Rows(batch.boot, batch.first, seqs))
-        present = [v for v in columns[name] if v is not None]
-        if present and not (min(present) >= -MAX_INTEGER and max(present) <= MAX_INTEGER):
-            raise WireError(Reason.BAD_RANGE, f"{name} is beyond 64 bits")
+    _bounded("up", [row[at.up] for row in rows], 0, MAX_TIME_S)
+    _bounded("q", [row[at.q] for row in rows], 0, 2)
+    _bounded("dt", [row[at.dt] for row in rows], 0, MAX_INTERVAL_S)
+    times = [t for row in rows if (t := row[at.t]) is not None]
+    if times:
+        _bounded("t", times, 0, MAX_TIME_S)
+    if unknown is not None:
+        raise WireError(Reason.UNKNOWN_COLUMN, f"column {unknown[:40]!r}", rows=Rows(batch.boot, batch.first, seqs))
 
 
 def _bounded(name: str, values: Sequence[int | None], low: int, high: int) -> Sequence[int]:
-    integers: list[int] = [v for v in values if v is not None]
-    if len(integers) < len(values):
+    if None in values:
         raise WireError(Reason.WRONG_TYPE, f"{name} is null")
-    if integers and not (low <= min(integers) and max(integers) <= high):
+    integers = cast("Sequence[int]", values)
+    if not (low <= min(integers) and max(integers) <= high):
         raise WireError(Reason.BAD_RANGE, f"{name} is not within {low} and {high}")
     return integers
 
@@ -225,6 +303,16 @@ def decode_status(payload: bytes) -> Status:
 def decode_about(payload: bytes) -> About:
     """Return a kit's birth certificate; raises `WireError`."""
     return _decode_other(payload, About)
+
+
+def decode_diag(payload: bytes) -> Diag:
+    """Return a kit's health; raises `WireError`."""
+    diag = _decode_other(payload, Diag)
+    _bounded("boot", (diag.boot,), 0, MAX_BOOT)
+    _bounded("up", (diag.up,), 0, MAX_TIME_S)
+    for name, value in diag.numbers().items():
+        _bounded(name, (value,), -MAX_INTEGER, MAX_INTEGER)
+    return diag
 
 
 def _decode_other(payload: bytes, kind: type[_Other]) -> _Other:

@@ -95,6 +95,14 @@ class Influxd:
         body = {"orgID": org, "name": name, "retentionRules": rules}
         self.request("POST", "/api/v2/buckets", json.dumps(body).encode())
 
+    def create_token(self, action, bucket=BUCKET):
+        """Return a new token that may only read or only write one bucket."""
+        org = json.loads(self.request("GET", f"/api/v2/orgs?org={ORG}"))["orgs"][0]["id"]
+        found = json.loads(self.request("GET", f"/api/v2/buckets?name={bucket}"))["buckets"][0]["id"]
+        right = {"action": action, "resource": {"type": "buckets", "id": found, "orgID": org}}
+        body = {"orgID": org, "description": action, "permissions": [right]}
+        return json.loads(self.request("POST", "/api/v2/authorizations", json.dumps(body).encode()))["token"]
+
     def settings(self, bucket=BUCKET, **more):
         """Return the section [influx] that leads here; its token file is `token_path`."""
         return Influx(url=self.url, org=ORG, bucket=bucket, token_file=str(self.token_path), **more)

@@ -6,7 +6,7 @@ import numpy as np
 
 from calibration.quantities import CHANNELS, COUNTERS
 from gateway.records import HOUR_MS, AirHour, HourRecord, IndexRecord, SubIndex
-from gateway.store import database, derived, readings
+from gateway.store import database, derived, health, readings
 from gateway.store.raw import RawWriter
 from gateway.wire import Batch
 
@@ -51,7 +51,7 @@ class Store:
             rev=np.zeros(n, int),
         )  # fmt: skip
         with database.transaction(self.db):
-            derived.write_air(self.db, self.kit(kit), air)
+            derived.write_air(self.db, self.kit(kit), [air])
 
     def add_hour(self, kit, hour, pm25):
         record = HourRecord(
@@ -59,7 +59,7 @@ class Store:
             valid_pct={"pm25_ugm3": 98.3, "temp": 100.0},
         )  # fmt: skip
         with database.transaction(self.db):
-            derived.write_hour(self.db, self.kit(kit), record)
+            derived.write_hours(self.db, self.kit(kit), [record])
 
     def add_index(self, hour, value):
         record = IndexRecord(
@@ -68,7 +68,7 @@ class Store:
             subs={"pm25": SubIndex(concentration=7.5 if value else None, index=value, valid_pct=75.0)},
         )  # fmt: skip
         with database.transaction(self.db):
-            derived.write_index(self.db, record)
+            derived.write_indices(self.db, record.site, record.hour, record.hour, [record])
 
 
 def expected_raw(db):
@@ -98,3 +98,35 @@ def expected_air(db):
                 fields |= {n + suffix: float(v[i]) for n, v in group.items() if not math.isnan(v[i])}
             points[tags, int(air.time_ms[i])] = fields
     return points
+
+
+def expected_hours(db):
+    points = {}
+    for record in derived.read_hours(db):
+        names = {"pm25_ugm3": "pm25_valid_pct", "no2_ppb": "no2_valid_pct"}
+        fields = {**record.values, "qc": record.qc, "cal": record.cal}
+        fields |= {names.get(n, f"{n}_valid_pct"): pct for n, pct in record.valid_pct.items()}
+        points[(("kit", record.kit), ("site", record.site)), record.hour * HOUR_MS] = fields
+    return points
+
+
+def expected_indices(db):
+    points = {}
+    for record in derived.read_indices(db):
+        fields = {"value": record.value, "category": record.category, "pollutant": record.pollutant}
+        for name, sub in record.subs.items():
+            unit = {"pm25": "_ugm3", "no2": "_ppb"}[name]
+            fields |= {
+                f"{name}_index": sub.index, f"{name}{unit}": sub.concentration, f"{name}_valid_pct": sub.valid_pct,
+                f"{name}_24h{unit}": sub.mean_24h, f"{name}_24h_index": sub.index_24h,
+                f"{name}_24h_valid_pct": sub.valid_24h_pct,
+            }  # fmt: skip
+        tags = (("scheme", record.scheme), ("site", record.site))
+        fields["table"] = record.table
+        points[tags, record.hour * HOUR_MS] = {n: v for n, v in fields.items() if v is not None}
+    return points
+
+
+def expected_health(db, *, gateway):
+    found = health.between(db, -(2**62), 2**62, gateway=gateway)
+    return {((("kit", r.kit),) if r.kit else (), r.time_ms): dict(r.values) for r in found}

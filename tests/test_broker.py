@@ -156,7 +156,7 @@ def test_two_gateways_on_one_session_do_not_fight_for_ever(mosquitto, tmp_path):
             left = [g for g in both if g.process.poll() is None]
             gone = (both - set(left)).pop()
             assert len(left) == 1
-            assert gone.process.returncode == 1
+            assert gone.process.returncode == 3  # systemd leaves it at that (deploy/lichen-gateway.service)
             assert "another gateway uses the session lichen-gateway" in gone.log
             assert "give each gateway its own [broker] client_id" in gone.log
             assert "Traceback" not in gone.log
@@ -177,10 +177,5 @@ def test_kits_send_again_soon_what_a_broker_threw_away_that_had_lost_the_session
             begun_s = time.monotonic()
             wait_until(lambda: len(kit.heard_on("gateway/time")) >= 3, "a kit's patience is over", 30)
             assert time.monotonic() - begun_s < 20
-            gateway.terminate()
-        with Kit(broker) as kit, LiveGateway(write_config(tmp_path / "gw", broker)) as gateway:
-            wait_until(lambda: kit.heard_on("gateway/time"), "the time", 30)
-            with pytest.raises(AssertionError):  # the session was kept, and with it all messages: no reason to hurry
-                wait_until(lambda: len(kit.heard_on("gateway/time")) >= 3, "a kit's patience is over", 8)
     finally:
         broker.stop()

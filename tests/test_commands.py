@@ -245,7 +245,7 @@ def test_a_kit_is_deployed_moved_retired_and_that_is_taken_back(both):
     done("calibrate", "assign", "kit-1", "barkjohn2021", "--from", hour, *at(both))
     found = json.loads(done("kit", "show", "kit-1", *at(both), "--json"))
     assert [x["site"] for x in found["sites"]] == ["school roof", "library"]
-    assert found["corrections"] == [{"from": hour, "correction": "barkjohn2021"}]
+    assert found["corrections"] == [{"from": hour, "correction": "barkjohn2021@1"}]
     done("calibrate", "unassign", "kit-1", "--from", hour, *at(both))
     assert json.loads(done("kit", "show", "kit-1", *at(both), "--json"))["corrections"] == []
 

@@ -22,7 +22,7 @@ def limited(bench, *, max_kits=10_000, **limits):
         bench.db,
         base="lichen/v1",
         publish=lambda topic, payload, qos: bench.published.append((topic, payload, qos)),
-        acknowledge=lambda message: bench.acknowledged.append(message.mid),
+        acknowledge=lambda messages: bench.acknowledged.extend(m.mid for m in messages),
         clock_error_s=lambda: None,
         dead_letters=DeadLetters(**limits),
         max_kits=max_kits,
@@ -321,6 +321,7 @@ def test_unknown_columns_are_tried_once_after_the_known_ones_have_changed(bench,
     assert not bench.intake.replay_unknown_columns()  # the same program again
     assert deadletters.count(bench.db) == {"unknown_column": 250, "not_json": 1}
     monkeypatch.setattr(wire, "WIRE_COLUMNS", {*wire.WIRE_COLUMNS, "pm25_new"})
+    wire._check_columns.cache_clear()
     monkeypatch.setattr(intake, "_KNOWN_COLUMNS", "other")
     limited(bench)
     assert bench.intake.replay_unknown_columns()

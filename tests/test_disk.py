@@ -199,6 +199,21 @@ def test_a_disk_that_others_fill_costs_no_reading_and_it_says_so(small_disk, cap
     assert len(house.stored()) == len(house.ledger)
 
 
+def test_a_disk_that_was_made_smaller_counts_as_filled_by_others(small_disk):
+    house = Filled(small_disk, reserve_mb=4)
+    house.keeper.step()
+    for _ in range(60):
+        assert house.fill_hour()
+    used = house.measured().disk_size - house.measured().disk_free
+    subprocess.run(["mount", "-o", f"remount,size={used}", str(small_disk)], check=True)
+    while house.fill_hour():
+        pass
+    house.keeper.make_room()
+    subprocess.run(["mount", "-o", f"remount,size={TMPFS_MB}m", str(small_disk)], check=True)
+    house.fill_surely()
+    assert "pruned" not in house.counts()
+
+
 def test_a_disk_that_others_fill_for_long_keeps_the_newest_days(small_disk):
     house = Filled(small_disk, reserve_mb=4)
     elapsed_s = [0.0]

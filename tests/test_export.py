@@ -201,7 +201,7 @@ def test_intervals_have_columns_only_where_there_are_any(made):
         rev=np.array([0]),
     )  # fmt: skip
     with transaction(made.db):
-        derived.write_air(made.db, made.writer.kit_id("k", 0), air)
+        derived.write_air(made.db, made.writer.kit_id("k", 0), [air])
     *_, row = export(made, "air")
     assert list(row.values())[2:] == ["roof", "12.25", "9.5", "", "", "3", "single_channel|extrapolated", "fit@2"]
 
@@ -230,8 +230,7 @@ def test_an_index_has_each_pollutant_and_says_that_it_is_an_equivalent(made):
         subs={"pm25": SubIndex(valid_pct=25.0, valid_24h_pct=12.5)},
     )  # fmt: skip
     with transaction(made.db):
-        derived.write_index(made.db, record)
-        derived.write_index(made.db, none)
+        derived.write_indices(made.db, record.site, record.hour, none.hour, [record, none])
     assert tuple(header(made, "index")) == INDEX_COLUMNS == (
         "hour_start", "site", "scheme", "value", "category", "pollutant",
         "pm25_index", "pm25_ugm3", "pm25_valid_pct", "pm25_24h_ugm3", "pm25_24h_index", "pm25_24h_valid_pct",

@@ -29,7 +29,7 @@ def gateway(tmp_path, monkeypatch):
     config.write_text("[web]\nenabled = false\n[clock]\ntrusted = false\n[store]\ncommit_s = 0.01\n")
     gateway = Gateway(settings.load(config))
     gateway.acknowledged = []
-    monkeypatch.setattr(gateway._intake, "_acknowledge", lambda m: gateway.acknowledged.append(m.mid))
+    monkeypatch.setattr(gateway._intake, "_acknowledge", lambda ms: gateway.acknowledged.extend(m.mid for m in ms))
     yield gateway
     gateway._end()
 

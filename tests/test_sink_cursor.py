@@ -17,9 +17,12 @@ def files(tmp_path):
 
 def test_cursor_begins_at_zero_and_is_kept(files):
     assert files.load_cursor() == Cursor(rev=0, complete=0)
-    files.save_cursor(Cursor(rev=41, complete=7))
-    assert files.load_cursor() == Cursor(rev=41, complete=7)
-    assert json.loads(files.cursor_path.read_bytes()) == {"rev": 41, "complete": 7}
+    cursor = Cursor(rev=41, complete=7, store="a", settled={"pruned_unsent": 3})
+    files.save_cursor(cursor)
+    assert files.load_cursor() == files.cursor_of("a") == cursor
+    assert files.cursor_of("b") == Cursor()
+    files.cursor_path.write_text('{"rev": 41, "complete": 7}')  # of an earlier version
+    assert files.cursor_of("a") == Cursor(rev=41, complete=7)
 
 
 def test_half_written_temporary_file_is_ignored(files):

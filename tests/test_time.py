@@ -119,6 +119,18 @@ def test_a_row_that_another_moved_meanwhile_is_placed_again_too(bench, monkeypat
     assert not verify(bench.db, RECIPE).different
 
 
+def test_a_boot_moved_by_another_in_the_same_step_is_placed_again_too(bench, monkeypatch):
+    bench.send(batch([1], q=0, boot=9, bench=bench), batch([5], boot=9, t0=T0 + 30, first=1, bench=bench))
+    release(bench, NOW_MS, monkeypatch)
+    assert placed(bench.db)[9, 1][0] == 90_000
+    bench.send(batch([1], q=0, boot=3, bench=bench))
+    bench.send(batch([5], boot=3, t0=T0 + 30, first=1, bench=bench))  # its row 1 will stand where that of boot 9 is
+    bench.send(batch([4], boot=9, first=1, bench=bench))
+    release(bench, NOW_MS, monkeypatch)
+    assert (placed(bench.db)[9, 1][0], placed(bench.db)[3, 1][0]) == (60_000, 90_000)
+    assert not verify(bench.db, RECIPE).different
+
+
 @settings(max_examples=30)
 @given(st.permutations([*range(1, 9)]), st.booleans())
 def test_where_rows_without_a_clock_stand_does_not_depend_on_the_order(tmp_path_factory, order, restarts):

@@ -14,12 +14,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "tools"
-SCRIPTS = ("all", "build_influxd", "get_chromium", "get_micropython", "get_mosquitto", "lock")
+SCRIPTS = ("all", "build_influxd", "get_chromium", "get_micropython", "get_mosquitto", "get_telegraf", "lock")
 BASICS = (
     "sh", "dirname", "mkdir", "sed", "head", "sort", "timeout", "mv", "chmod", "grep", "awk", "cat", "uname", "tail",
     "rm", "find",
 )  # fmt: skip
-PACKAGES = ["clang", "protobuf-compiler", "pkg-config", "faketime", "chromium"]
+PACKAGES = ["clang", "protobuf-compiler", "pkg-config", "faketime", "gcc", "systemd", "chromium"]
 
 
 @pytest.fixture
@@ -52,6 +52,7 @@ class Machine:
 
 MOSQUITTO = 'echo "mosquitto version 2.0.11"; exit 3'
 INFLUXD = 'echo "InfluxDB 2.7.12 (git: none)"'
+TELEGRAF = 'echo "Telegraf 1.37.2"'
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -85,6 +86,7 @@ def test_a_script_is_sound_posix_shell(script):
     ("get_mosquitto", "mosquitto", MOSQUITTO, "mosquitto 2.0.11: "),
     ("get_micropython", "micropython", "echo 1.25.0 64", "micropython 1.25.0 (64 bit): "),
     ("build_influxd", "influxd", INFLUXD, "influxd 2.7.12: "),
+    ("get_telegraf", "telegraf", TELEGRAF, "telegraf 1.37.2: "),
 ])  # fmt: skip
 def test_what_is_there_is_left_alone_and_said_in_one_line(machine, script, name, program, line):
     there = machine.put(name, program, machine.tools / name)
@@ -99,6 +101,7 @@ def test_what_is_there_is_left_alone_and_said_in_one_line(machine, script, name,
     ("get_mosquitto", "mosquitto", MOSQUITTO),
     ("get_micropython", "micropython", "echo 1.25.0 64"),
     ("build_influxd", "influxd", INFLUXD),
+    ("get_telegraf", "telegraf", TELEGRAF),
 ])  # fmt: skip
 def test_an_installed_program_is_taken(machine, script, name, program):
     machine.put(name, program)
@@ -121,6 +124,7 @@ def test_a_micropython_that_is_too_old_or_of_the_wrong_word_size_is_not_taken(ma
     ("get_micropython", "micropython"),
     ("get_chromium", "chromium"),
     ("build_influxd", "golang-go"),
+    ("get_telegraf", "golang-go"),
 ])  # fmt: skip
 def test_a_bare_machine_is_told_the_one_package(machine, script, package):
     done = machine.run(script)

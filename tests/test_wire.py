@@ -10,6 +10,7 @@ from wire import golden
 from gateway import wire
 
 BATCHES = ("obs", "backlog")
+OTHERS = {"status": wire.decode_status, "about": wire.decode_about, "diag": wire.decode_diag}
 BAD_CONTENT = [m for m in golden.invalid(*BATCHES) if m.reason != "bad_topic"]
 
 
@@ -27,15 +28,15 @@ def test_invalid_batch_has_its_reason(message):
     assert refused.value.reason == message.reason
 
 
-@pytest.mark.parametrize("message", list(golden.valid("status", "about")), ids=lambda m: m.name)
-def test_valid_status_and_about_are_read(message):
-    {"status": wire.decode_status, "about": wire.decode_about}[message.kind](message.payload)
+@pytest.mark.parametrize("message", list(golden.valid("status", "about", "diag")), ids=lambda m: m.name)
+def test_valid_status_about_and_diag_are_read(message):
+    OTHERS[message.kind](message.payload)
 
 
-@pytest.mark.parametrize("message", list(golden.invalid("status", "about")), ids=lambda m: m.name)
-def test_invalid_status_and_about_have_their_reason(message):
+@pytest.mark.parametrize("message", list(golden.invalid("status", "about", "diag")), ids=lambda m: m.name)
+def test_invalid_status_about_and_diag_have_their_reason(message):
     with pytest.raises(wire.WireError) as refused:
-        {"status": wire.decode_status, "about": wire.decode_about}[message.kind](message.payload)
+        OTHERS[message.kind](message.payload)
     assert refused.value.reason == message.reason
 
 

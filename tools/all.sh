@@ -11,6 +11,8 @@ clang clang
 protoc protobuf-compiler
 pkg-config pkg-config
 faketime faketime
+cc gcc
+systemd-analyze systemd
 chromium chromium
 LIST
 if [ -n "$need" ] && [ "$(id -u)" = 0 ]; then

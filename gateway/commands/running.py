@@ -1,7 +1,6 @@
 """The commands that run something: the gateway, a demonstration, a kit."""
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -24,11 +23,11 @@ def run(config: ConfigOption = Path("gateway.toml")) -> None:
 
     Example: `lichen run -c /etc/lichen/gateway.toml`
     """
-    from gateway import settings
+    from gateway import log, settings
     from gateway.service import Gateway
     from gateway.signals import StopSignals
 
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    log.set_up()
     Gateway(settings.load(config)).run(StopSignals())
 
 

@@ -3,7 +3,7 @@
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Final
 
@@ -84,24 +84,19 @@ class Deriver:
             for first, last, site, correction in history.spans(start, end):
                 found = readings.read(self._db, name, first, last + 1)
                 pairs = chain.derive_hours(found, site=site, correction=correction or self._recipe.correction)
-                for air, hour in pairs:
-                    if air.hour >= air_horizon:
-                        derived.write_air(self._db, kit, air)
-                    touched[site].add(hour.hour)
-                    _add(touched, derived.write_hour(self._db, kit, hour), [hour.hour])
-                    missing.discard(hour.hour)
+                derived.write_air(self._db, kit, [air for air, _ in pairs if air.hour >= air_horizon])
+                before = derived.write_hours(self._db, kit, [hour for _, hour in pairs])
+                for hour, old_site in before.items():
+                    touched[old_site].add(hour)
+                here = {hour.hour for _, hour in pairs}
+                touched[site] |= here
+                missing -= here
         for gone in sorted(missing):
-            _add(touched, derived.drop_hour(self._db, kit, gone), [gone])
+            if (left := derived.drop_hour(self._db, kit, gone)) is not None:
+                touched[left].add(gone)
 
     def _derive_site(self, site: str, first: int, last: int) -> None:
         reach = chain.LOOKBACK_HOURS - 1
         window = derived.read_site_hours(self._db, site, first - reach, last + reach + 1)
         records = chain.derive_indices(site, self._recipe.schemes, window, first, last)
-        for record in records:
-            derived.write_index(self._db, record)
-        derived.drop_indices(self._db, site, first, last, {(record.scheme, record.hour) for record in records})
-
-
-def _add(touched: dict[str, set[int]], site: str | None, hours: Iterable[int]) -> None:
-    if site is not None:
-        touched[site].update(hours)
+        derived.write_indices(self._db, site, first, last, records)

@@ -28,15 +28,33 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     """How far a sink has come.
 
     Everything up to revision `rev` is confirmed. `complete` is the last revision at which nothing at all was left to
-    send: between the two, a calibrated hour that has changed since may hold older rows that were passed over.
+    send: between the two, a calibrated hour that has changed since may hold older rows that were passed over. `store`
+    is the id of the store that they belong to. `settled` holds the counts of what the store let go before this sink
+    was given it, as they were when it was last filled again.
     """
 
     rev: int = 0
     complete: int = 0
+    store: str = ""
+    settled: dict[str, int] = {}
+
+
+class Refill(msgspec.Struct, frozen=True, kw_only=True):
+    """A span [ms] of which everything that the store holds is to be sent again; what lies before `at_ms` is done."""
+
+    from_ms: int
+    to_ms: int
+    at_ms: int
 
 
 class SinkState(msgspec.Struct, kw_only=True):
-    """How a sink fares, for whoever looks; counts go on over restarts."""
+    """How a sink fares, for whoever looks; counts go on over restarts.
+
+    `behind` says why the sink is *behind*, empty where it is not: it has more to send than its budget allows, or the
+    store had to let go what it was never given, which `missed` counts since it was last filled again. `unsent_s` is how
+    long ago the oldest readings were received that are still to be sent, `unsent_rows` about how many there are.
+    `refilled_to_ms` is how far a refill is, None where none is under way.
+    """
 
     cursor: int = 0
     last_revision: int = 0
@@ -44,6 +62,13 @@ class SinkState(msgspec.Struct, kw_only=True):
     lines_written: int = 0
     lines_refused: int = 0
     lines_expired: int = 0
+    lines_refilled: int = 0
+    points_withdrawn: int = 0
+    behind: str = ""
+    unsent_s: float = 0.0
+    unsent_rows: int = 0
+    missed: dict[str, int] = {}
+    refilled_to_ms: int | None = None
     last_attempt_ms: int | None = None
     last_success_ms: int | None = None
     last_error: str = ""
@@ -57,6 +82,7 @@ class SinkFiles:
         self.name = name
         self.cursor_path = self.dir / f"{name}.cursor"
         self.state_path = self.dir / f"{name}.state.json"
+        self.refill_path = self.dir / f"{name}.refill.json"
         self.dead_path = self.dir / f"{name}.dead.jsonl"
         self.older_dead_path = self.dir / f"{name}.dead.older.jsonl"
 
@@ -95,9 +121,32 @@ class SinkFiles:
             log.warning("%s cannot be read (%s): everything is sent again", self.cursor_path, error)
             return Cursor()
 
+    def cursor_of(self, store: str) -> Cursor:
+        """Return the confirmed cursor in this store; zero where it belongs to another one."""
+        cursor = self.load_cursor()
+        return cursor if cursor.store in {store, ""} else Cursor()
+
     def save_cursor(self, cursor: Cursor) -> None:
         """Keep the cursor through a power cut."""
         self._replace(self.cursor_path, msgspec.json.encode(cursor), sync=True)
+
+    def load_refill(self) -> Refill | None:
+        """Return what is to be sent again, None where nothing is."""
+        try:
+            return msgspec.json.decode(self.refill_path.read_bytes(), type=Refill)
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            log.warning("%s cannot be read (%s): nothing is sent again", self.refill_path, error)
+            self.refill_path.unlink(missing_ok=True)
+            return None
+
+    def save_refill(self, refill: Refill | None) -> None:
+        """Ask for a refill, keep how far it is, or end it (None)."""
+        if refill is None:
+            self.refill_path.unlink(missing_ok=True)
+        else:
+            self._replace(self.refill_path, msgspec.json.encode(refill), sync=True)
 
     def load_state(self) -> SinkState:
         """Return the last state; a new one where there is none or it cannot be read."""

@@ -1,7 +1,8 @@
 """The InfluxDB sink: what the store has that InfluxDB has not, in batches, each confirmed by moving the cursor.
 
 A batch that was sent but not confirmed is sent again; a line with the same measurement, tags and time replaces itself,
-so it arrives once. Only `gateway.sinks.process` imports this module (see influx_client).
+so it arrives once. Withdrawn points are deleted before the batch is written. Only `gateway.sinks.process` imports this
+module (see influx_client).
 """
 
 import logging
@@ -9,7 +10,7 @@ import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import chain
 from pathlib import Path
@@ -19,7 +20,7 @@ import msgspec
 
 from gateway.errors import LichenError
 from gateway.settings import Influx
-from gateway.sinks import lineprotocol
+from gateway.sinks import behind, lineprotocol, refill, withdraw
 from gateway.sinks.cursor import Cursor, SinkFiles, SinkState
 from gateway.sinks.influx_client import InfluxClient, Outcome, UnavailableError
 from gateway.store import database
@@ -35,10 +36,14 @@ _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
 _LONGEST_WISH_S: Final = 3600.0
 """A server's Retry-After is honoured up to here; a longer one is taken for a mistake."""
-_FIRST_RECORDS: Final = 16
-"""A calibrated hour at 1 Hz is 3,600 lines: begin small, so that a batch is bounded in memory."""
-_MOST_RECORDS: Final = 5000
-_STATE_EVERY_S: Final = 1.0
+_REQUESTS_A_BATCH: Final = 5
+"""Rows are read for so many requests at once: columns of a kit cost the less a row the more rows they have."""
+_MOST_RECORDS: Final = 25_000
+_KEEP_EVERY_S: Final = 5.0
+"""How often cursor and state are written while nothing special happens: each costs a card some pages. What was sent
+after the last confirmation on disk is sent again after a crash, and changes nothing."""
+_LOOK_EVERY_S: Final = 60.0
+"""How often it is looked at whether the sink is behind."""
 
 
 def _unwatched(_pause_s: float) -> None:
@@ -60,12 +65,13 @@ class InfluxSink:
         self._token_path = token_path
         self._store_dir = store_dir
         self._alive = alive
-        self._cursor = self.files.load_cursor()
+        self._cursor = self._kept = self.files.load_cursor()
         self._db: sqlite3.Connection | None = None
         self._client: InfluxClient | None = None
-        self._records = _FIRST_RECORDS
+        self._rows = _REQUESTS_A_BATCH * settings.batch_lines
+        self._refill: Iterator[tuple[int, Sequence[bytes]]] | None = None
         self._shown: SinkState | None = None
-        self._shown_s = 0.0
+        self._shown_s = self._kept_s = self._looked_s = -_LOOK_EVERY_S
 
     def run(self, stop: threading.Event) -> None:
         """Step until `stop`, alone, whatever happens; what goes wrong is in `state.last_error`."""
@@ -76,10 +82,10 @@ class InfluxSink:
                 try:
                     if not alone:
                         alone = held.enter_context(self.files.lock(stop, lambda: self._alive(0.0)))
-                        self._cursor = self.files.load_cursor()  # the process before may have moved it
+                        self._cursor = self._kept = self.files.load_cursor()  # the process before may have moved it
                         self.state = self.files.load_state()
                         continue
-                    delay_s = 0.0 if self.step() else _IDLE_S
+                    delay_s = 0.0 if self.step() or self.refill_step() else _IDLE_S
                     failures = 0
                 except Exception as error:  # noqa: BLE001 - the loop's boundary: counted, shown, tried again
                     delay_s = self._note_failure(error, failures)
@@ -89,15 +95,19 @@ class InfluxSink:
             self.close()
             if alone:
                 with suppress(OSError):
+                    self._keep(now=True)
                     self._show(now=True)
 
     def close(self) -> None:
-        """Close the store and the connection."""
+        """Close the store and the connection, and keep how far the sink has come."""
+        self._refill = None
         if self._db:
             self._db.close()
         if self._client:
             self._client.close()
         self._db = self._client = None
+        with suppress(OSError):  # a full disk: what is not kept is sent again
+            self._keep(now=True)
 
     def step(self) -> int:
         """Send and confirm one batch.
@@ -105,7 +115,7 @@ class InfluxSink:
         Returns
         -------
         int
-            Lines that were settled: written, refused or expired. 0 when there was nothing to do.
+            Lines that were settled: written, refused or expired, and points withdrawn. 0 when there was nothing to do.
 
         Raises
         ------
@@ -113,68 +123,127 @@ class InfluxSink:
             If InfluxDB cannot be written to now; the next step begins with the same batch.
         """
         found, cursor = self._next()
+        self._look_behind()
         if cursor == self._cursor:
+            self._keep()
             self._show()
             return 0
-        self.state.attempts += 1
-        self.state.last_attempt_ms = _now_ms()
-        outcome = self._deliver(_lines(found)) if found else Outcome()
-        # A point that lost a field or its site keeps the old one, since InfluxDB merges fields: here, before the cursor
-        # moves, withdrawn points are to be deleted and rewritten once the store's revision stream has tombstones.
-        if outcome.dead:
-            # Before the confirmation: a crash between the two writes them twice, never not at all.
-            self.files.add_dead(outcome.dead, _now_ms())
-            log.warning("InfluxDB refused %d lines, kept in %s: %s", len(outcome.dead), self.files.dead_path,
-                        outcome.dead[0][1])  # fmt: skip
-        self.files.save_cursor(cursor)
+        outcome = Outcome()
+        if found:
+            self.state.attempts += 1
+            self.state.last_attempt_ms = _now_ms()
+            for removal in withdraw.removals(self._reader(), found.withdrawn, self._cursor.rev):
+                self._remove(removal, outcome)
+            self._write(_lines(found), outcome)
+        self._bury(outcome)
         self._cursor = cursor
-        return self._note_success(outcome)
+        self._keep(now=bool(outcome.dead or found.withdrawn))
+        return self._note_success(outcome, sum(len(stone.times_ms) for stone in found.withdrawn))
+
+    def refill_step(self) -> int:
+        """Send some of what was asked to be sent again; returns how many lines, 0 where nothing was asked for."""
+        asked = self.files.load_refill()
+        if asked is None:
+            self._refill = None
+            self.state.refilled_to_ms = None
+            return 0
+        if self._refill is None:
+            log.info("sending again what the store holds of a span that was asked for")
+            self._refill = refill.lines(self._reader(), asked)
+        outcome = Outcome()
+        done_ms: int | None = asked.at_ms
+        # At least to the end of an hour, so that it goes on however often it is interrupted.
+        while done_ms == asked.at_ms or outcome.settled < self._rows:
+            done_ms, lines = next(self._refill, (None, ()))
+            if done_ms is None:
+                break
+            self._write([lines] if lines else [], outcome)
+        self._bury(outcome)
+        self.state.lines_refilled += outcome.written
+        if done_ms is None:
+            self._cursor = msgspec.structs.replace(self._cursor, settled=behind.let_go(self._reader()))
+            self._keep(now=True)
+            self._looked_s = -_LOOK_EVERY_S
+            log.info("the span has been sent again")
+        self.files.save_refill(None if done_ms is None else msgspec.structs.replace(asked, at_ms=done_ms))
+        self.state.refilled_to_ms = done_ms
+        return self._note_success(outcome) or 1
+
+    def _reader(self) -> sqlite3.Connection:
+        self._db = self._db or database.open_reader(self._store_dir)
+        return self._db
 
     def _next(self) -> tuple[Changes, Cursor]:
         """Return the next batch and where the cursor stands after it."""
-        db = self._db = self._db or database.open_reader(self._store_dir)
+        db = self._reader()
         with database.snapshot(db):
             self.state.last_revision = last = database.last_revision(db)
-            if self._cursor.rev > last:
-                log.warning("%s is ahead of the store, which was replaced: everything is sent again",
-                            self.files.cursor_path)  # fmt: skip
-                self._cursor = Cursor()
+            self._bind(database.read_meta(db, "store_id") or "", last)
             after = self._cursor.rev
             if after == last:
                 return Changes(last), msgspec.structs.replace(self._cursor, complete=last)
             rows_after = min(self._cursor.complete, after)
-            found = changes(db, after, rows_after=rows_after, record_limit=self._records)
-        return found, Cursor(rev=found.high, complete=last if found.high == last else self._cursor.complete)
+            found = changes(db, after, rows_after=rows_after, record_limit=_MOST_RECORDS, row_limit=self._rows)
+        complete = last if found.high == last else self._cursor.complete
+        return found, msgspec.structs.replace(self._cursor, rev=found.high, complete=complete)
 
-    def _deliver(self, lines: Iterator[Sequence[bytes]]) -> Outcome:
-        """Write all lines in requests of about `batch_lines`."""
+    def _bind(self, store: str, last: int) -> None:
+        """Begin again where the cursor belongs to another store than this one."""
+        ours = self._cursor.store in {store, ""}  # one of an earlier program names none: it belongs to the one it is in
+        if not ours or self._cursor.rev > last:
+            log.warning("%s belongs to another store, which was replaced: everything is sent again",
+                        self.files.cursor_path)  # fmt: skip
+            self._cursor = Cursor()
+        if self._cursor.store != store:
+            self._cursor = msgspec.structs.replace(self._cursor, store=store)
+
+    def _connection(self) -> InfluxClient:
         if self._client is None:
             try:
                 self._client = InfluxClient(self._settings, self._token_path, lambda: self._alive(0.0))
             except LichenError as error:
                 raise UnavailableError(str(error), lasting=True) from error
-        total = Outcome()
+        return self._client
+
+    def _remove(self, removal: withdraw.Removal, outcome: Outcome) -> None:
+        """Delete ranges of a series, then write again what still holds in them."""
+        for first_ms, last_ms in removal.ranges:
+            if reason := self._connection().delete(removal.predicate, first_ms, last_ms):
+                asked = f"delete {removal.predicate} from {first_ms} to {last_ms}"
+                outcome.dead.append((asked.encode("utf-8", "replace"), reason))
+        self._write([removal.lines] if removal.lines else [], outcome)
+
+    def _write(self, lines: Iterable[Sequence[bytes]], outcome: Outcome) -> None:
+        """Write all lines in requests of about `batch_lines`."""
         waiting: list[bytes] = []
         size = self._settings.batch_lines
         for some in chain(lines, [()]):
             waiting += some
             while len(waiting) >= size or (waiting and not some):
-                outcome = self._client.write(waiting[:size])
+                outcome.add(self._connection().write(waiting[:size]))
                 del waiting[:size]
-                total.written += outcome.written
-                total.expired += outcome.expired
-                total.dead += outcome.dead
-        self._adapt(total.written + total.expired + len(total.dead))
-        return total
 
-    def _adapt(self, lines: int) -> None:
-        """Choose how many records the next batch reads, so that it is about one full request."""
-        if lines < self._settings.batch_lines // 2:
-            self._records = min(self._records * 2, _MOST_RECORDS)
-        elif lines > self._settings.batch_lines * 2:
-            self._records = max(self._records // 2, 1)
+    def _bury(self, outcome: Outcome) -> None:
+        if outcome.dead:
+            # Before the confirmation: a crash between the two writes them twice, never not at all.
+            self.files.add_dead(outcome.dead, _now_ms())
+            log.warning("InfluxDB refused %d lines, kept in %s: %s", len(outcome.dead), self.files.dead_path,
+                        outcome.dead[0][1])  # fmt: skip
 
-    def _note_success(self, outcome: Outcome) -> int:
+    def _look_behind(self) -> None:
+        """Tell, now and then, how much is still to be sent and whether that is too much."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        before = self.state.behind
+        behind.look(self._reader(), self._cursor, self._settings, _now_ms(), self.state)
+        if self.state.behind and not before:
+            log.warning("InfluxDB is behind: %s", self.state.behind)
+        elif before and not self.state.behind:
+            log.info("InfluxDB is behind no more")
+
+    def _note_success(self, outcome: Outcome, withdrawn: int = 0) -> int:
         state = self.state
         if state.last_error:
             log.info("InfluxDB takes readings again")
@@ -182,10 +251,11 @@ class InfluxSink:
         state.lines_written += outcome.written
         state.lines_refused += len(outcome.dead)
         state.lines_expired += outcome.expired
+        state.points_withdrawn += withdrawn
         state.last_success_ms = _now_ms()
         recovered, state.last_error = bool(state.last_error), ""
         self._show(now=recovered)
-        return outcome.written + outcome.expired + len(outcome.dead)
+        return outcome.settled + withdrawn
 
     def _note_failure(self, error: Exception, failures: int) -> float:
         """Keep what went wrong; returns how long to wait [s]."""
@@ -207,10 +277,18 @@ class InfluxSink:
         delay_s *= random.uniform(0.5, 1.0)  # noqa: S311 - so that several gateways do not come back at once
         return max(delay_s, min(wish_s, _LONGEST_WISH_S)) if wish_s is not None else delay_s
 
-    def _show(self, *, now: bool = False) -> None:
-        """Write the state's file, if it has changed and not more than once in `_STATE_EVERY_S` unless `now`."""
+    def _keep(self, *, now: bool = False) -> None:
+        """Write the cursor's file, if it has moved and not more than once in `_KEEP_EVERY_S` unless `now`."""
         clock_s = time.monotonic()
-        if now or clock_s - self._shown_s >= _STATE_EVERY_S:
+        if self._cursor != self._kept and (now or clock_s - self._kept_s >= _KEEP_EVERY_S):
+            self.files.save_cursor(self._cursor)
+            self._kept = self._cursor
+            self._kept_s = clock_s
+
+    def _show(self, *, now: bool = False) -> None:
+        """Write the state's file, if it has changed and not more than once in `_KEEP_EVERY_S` unless `now`."""
+        clock_s = time.monotonic()
+        if now or clock_s - self._shown_s >= _KEEP_EVERY_S:
             self._shown_s = clock_s
             self.state.cursor = self._cursor.rev
             if self._shown != self.state:
@@ -225,6 +303,7 @@ def _lines(found: Changes) -> Iterator[Sequence[bytes]]:
         map(lineprotocol.air_lines, found.air),
         map(lineprotocol.hour_lines, found.hours),
         map(lineprotocol.index_lines, found.indices),
+        map(lineprotocol.health_lines, found.health),
     )
     return (lines for lines in parts if lines)
 

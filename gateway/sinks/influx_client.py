@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,8 @@ _PASSING: Final = (408, 425, 429)
 """Client errors that pass by themselves."""
 
 _DROPPED: Final = re.compile(r"\bdropped=(\d+)")
-_LINE_ERRORS: Final = ("unable to parse", "partial write")
+_LINE_ERRORS: Final = ("unable to parse", "partial write", "error decoding json body")
+"""The last is what it says of a deletion that it cannot read."""
 
 
 class UnavailableError(Exception):
@@ -57,6 +59,17 @@ class Outcome:
     expired: int = 0
     dead: list[tuple[bytes, str]] = field(default_factory=list)
 
+    @property
+    def settled(self) -> int:
+        """All of them."""
+        return self.written + self.expired + len(self.dead)
+
+    def add(self, other: "Outcome") -> None:
+        """Take in what became of other lines."""
+        self.written += other.written
+        self.expired += other.expired
+        self.dead += other.dead
+
 
 class InfluxClient:
     """One connection to one bucket; writes are synchronous and never retried here.
@@ -77,6 +90,7 @@ class InfluxClient:
         except ValueError as error:
             raise UnavailableError(f"[influx] url: {error}; write it as http://HOST:8086", lasting=True) from error
         self._writer = self._client.write_api(write_options=SYNCHRONOUS)
+        self._deleter = self._client.delete_api()
 
     def close(self) -> None:
         """Close the connection."""
@@ -94,6 +108,30 @@ class InfluxClient:
         outcome = Outcome()
         self._halve(lines, outcome)
         return outcome
+
+    def delete(self, predicate: str, first_ms: int, last_ms: int) -> str:
+        """Delete the points of a series from one time to another, both included.
+
+        Returns
+        -------
+        str
+            Why the server will never do it, empty where it has.
+
+        Raises
+        ------
+        UnavailableError
+            If the server cannot be reached or does not delete now.
+        """
+        # Points stand at whole milliseconds, so it does not matter whether the server takes the end as included.
+        start, stop = _rfc3339(first_ms, "000000"), _rfc3339(last_ms, "999999")
+        try:
+            self._ask(
+                lambda: self._deleter.delete(start, stop, predicate, self._settings.bucket, self._settings.org),
+                "delete points (which takes the right to write)",
+            )
+        except _RefusedError as refused:
+            return _short(str(refused))
+        return ""
 
     def _halve(self, lines: Sequence[bytes], outcome: Outcome) -> None:
         if not lines:
@@ -114,26 +152,31 @@ class InfluxClient:
             outcome.written += len(lines)
 
     def _post(self, body: bytes) -> None:
+        bucket, org = self._settings.bucket, self._settings.org
+        self._ask(lambda: self._writer.write(bucket, org, body, write_precision=_MILLISECONDS), "write")
+
+    def _ask(self, request: Callable[[], object], act: str) -> None:
         try:
-            self._writer.write(self._settings.bucket, self._settings.org, body, write_precision=_MILLISECONDS)
+            request()
         except InfluxDBError as error:
-            raise self._explain(error) from error
+            raise self._explain(error, act) from error
         except (HTTPError, OSError) as error:
             reason = str(error).rpartition(": ")[2][:_MESSAGE_LENGTH] or type(error).__name__
             raise UnavailableError(f"{self._where} does not answer ({reason}); is it running?") from error
         finally:
             self._answered()
 
-    def _explain(self, error: InfluxDBError) -> Exception:
+    def _explain(self, error: InfluxDBError, act: str) -> Exception:
         text = error.message.decode("utf-8", "replace") if isinstance(error.message, bytes) else str(error.message)
         status: int | None = getattr(error, "status", None)
-        if status in {413, 422} or (status == 400 and any(words in text for words in _LINE_ERRORS)):
+        about_it = any(words in text for words in _LINE_ERRORS)
+        if status in {413, 422} or (status == 400 and about_it):
             return _RefusedError(text, partial=status == 422)
         told = f"{self._where} says {status}: {_short(text)}"
         settings = self._settings
         match status:
             case 401 | 403:
-                remedy = f"put a token that may write to bucket {settings.bucket} into {self._token_path}"
+                remedy = f"put a token that may {act} in bucket {settings.bucket} into {self._token_path}"
             case 404:
                 remedy = f"create bucket {settings.bucket} in organisation {settings.org}, or correct [influx]"
             case int() if 400 <= status < 500 and status not in _PASSING:
@@ -142,6 +185,12 @@ class InfluxClient:
             case _:
                 return UnavailableError(told, retry_after_s=_seconds(error.retry_after))
         return UnavailableError(f"{told}; {remedy}", lasting=True)
+
+
+def _rfc3339(time_ms: int, nanoseconds: str) -> str:
+    """Return a time in the server's notation; `nanoseconds` follow the milliseconds."""
+    at = datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{at}.{time_ms % 1000:03}{nanoseconds}Z"
 
 
 def _short(text: str) -> str:

@@ -1,12 +1,12 @@
 """What is known of each start of each kit: which rows are stored or settled, what the kit still holds, its clock."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
 from gateway.clock import BootClock
-from gateway.store.seqset import SeqSet, runs
+from gateway.store.seqset import SeqSet
 
 _KNOWN_BOOTS: Final = 4096
 """Boots whose intervals stay in memory; beyond it all are forgotten and read again when needed."""
@@ -26,10 +26,22 @@ class Boot:
     clock: BootClock = field(default_factory=BootClock)
     moved: int = 0
     """Where set, the anchor has changed: rows of lower revisions that it concerns are to be placed again."""
+    grown: set[int] = field(default_factory=set)
+    swallowed: set[int] = field(default_factory=set)
+    """Starts of stored intervals that are longer, and of those that are part of another, since the last flush."""
 
     def receipt(self) -> int:
         """Return the seq up to which every row is settled or was never held by the kit; first_seq - 1 for none."""
         return self.settled.end_of_run(self.first_seq)
+
+    def cover(self, low: int, high: int) -> None:
+        """Note that these rows are stored."""
+        self.settled.add(low, high)
+        (start, _), parts = self.stored.add(low, high)
+        self.grown.add(start)
+        if parts:
+            self.swallowed.update(parts)
+            self.swallowed.discard(start)
 
     def hear(self, first_seq: int, heard_ms: int) -> None:
         """Keep that the kit no longer holds what lies below `first_seq`, and that it was heard."""
@@ -75,18 +87,12 @@ class Boots:
         self._changed.add((kit, number))
         return boot
 
-    def cover(self, kit: int, number: int, seqs: Iterable[int]) -> None:
-        """Note that these rows, rising, are stored."""
-        boot = self._known[kit, number]
-        for low, high in runs(seqs):
-            boot.settled.add(low, high)
-            self._write("cover", kit, number, *boot.stored.add(low, high))
-
     def settle(self, kit: int, number: int, low: int, high: int) -> None:
         """Note that receipts pass these rows, stored or not."""
         boot = self._known[kit, number]
         boot.settled.add(low, high)
-        self._write("settled", kit, number, *boot.lettered.add(low, high))
+        (start, _), parts = boot.lettered.add(low, high)
+        self._write("settled", kit, number, boot.lettered, {start}, set(parts) - {start})
 
     def flush(self) -> None:
         """Write the boots that have changed."""
@@ -94,6 +100,9 @@ class Boots:
         for kit, number in sorted(self._changed):
             boot = self._known[kit, number]
             clock = boot.clock
+            self._write("cover", kit, number, boot.stored, boot.grown, boot.swallowed)
+            boot.grown.clear()
+            boot.swallowed.clear()
             rows.append((
                 kit, number, boot.first_seq, boot.heard_ms, boot.moved, clock.offset_s, clock.offset_seq,
                 clock.live_from_ms, clock.live_to_ms, clock.live_offset_ms,
@@ -117,12 +126,15 @@ class Boots:
             (kit, number),
         ).fetchall()
 
-    def _write(self, table: str, kit: int, number: int, merged: tuple[int, int], swallowed: Sequence[int]) -> None:
+    def _write(
+        self, table: str, kit: int, number: int, intervals: SeqSet, grown: AbstractSet[int], gone: AbstractSet[int]
+    ) -> None:
+        if gone:
+            self._db.executemany(
+                f"DELETE FROM {table} WHERE kit = ? AND boot = ? AND seq_from = ?",  # noqa: S608 - cover or settled
+                [(kit, number, start) for start in gone],
+            )
         self._db.executemany(
-            f"DELETE FROM {table} WHERE kit = ? AND boot = ? AND seq_from = ?",  # noqa: S608 - cover or settled
-            [(kit, number, start) for start in swallowed if start != merged[0]],
-        )
-        self._db.execute(
             f"REPLACE INTO {table} (kit, boot, seq_from, seq_to) VALUES (?, ?, ?, ?)",  # noqa: S608
-            (kit, number, *merged),
+            [(kit, number, start, intervals.end_of_run(start)) for start in grown - gone],
         )

@@ -1,19 +1,22 @@
 """The revision stream: what a sink with a cursor has not seen, oldest first."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import numpy as np
 
-from gateway.records import AirHour, HourRecord, IndexRecord, Readings
-from gateway.store import tombstones
+from gateway.records import AirHour, HealthRecord, HourRecord, IndexRecord, Readings
+from gateway.store import health, tombstones
 from gateway.store.database import last_revision
 from gateway.store.derived import decode_hour, decode_index, unpack_air
 from gateway.store.readings import CHUNK_COLUMNS, Chunk, assemble
+from gateway.store.standing import take_air
 from gateway.store.tombstones import Tombstone
 
-_SOURCES = ("chunk", "air", "hour", "site_index", "tombstone")
+_NO_LIMIT: Final = 2**62
+_COUNTED: Final = ("air", "hour", "site_index", "tombstone", "health")
 _RECORDS = "SELECT record, rev FROM {} WHERE rev > ? AND rev <= ? ORDER BY rev"
 
 
@@ -30,52 +33,94 @@ class Changes:
     air: list[AirHour] = field(default_factory=list)
     hours: list[HourRecord] = field(default_factory=list)
     indices: list[IndexRecord] = field(default_factory=list)
+    health: Sequence[HealthRecord] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.withdrawn or self.readings or self.air or self.hours or self.indices)
+        return bool(
+            self.withdrawn or self.readings or self.air or self.hours or self.indices or self.health
+        )  # fmt: skip
 
 
-def changes(db: sqlite3.Connection, after: int, *, rows_after: int, record_limit: int = 500) -> Changes:
+def changes(
+    db: sqlite3.Connection, after: int, *, rows_after: int, record_limit: int = 500, row_limit: int = _NO_LIMIT
+) -> Changes:
     """Return the next records after a cursor; call it inside `database.snapshot`.
 
-    A record is one chunk of raw rows, one kit-hour of calibrated rows, one hour or one index. Of a kit-hour only the
-    rows changed after `rows_after` come: the cursor at which nothing was left to send. Rows between it and `after` may
-    have been passed over, since their hour changed again and stood later in the stream. At most `record_limit` of each
-    kind are returned, and `high` is then the last revision that is complete in all kinds. Readings that wait for a
-    time come once they are placed.
+    A record is one chunk of raw rows, one kit-hour of calibrated rows, one hour, index, removal or health record. Of a
+    kit-hour only the rows changed after `rows_after` come: the cursor at which nothing was left to send. Rows between
+    it and `after` may have been passed over, since their hour changed again and stood later in the stream. At most
+    `record_limit` of each kind are returned, and of raw rows, of calibrated rows and of times withdrawn at most
+    `row_limit` each beside those of one record; `high` is then the last revision that is complete in all kinds.
+    Readings that wait for a time come once they are placed.
     """
+    high = _last(db, after, record_limit)
+    rows, high = _within(_chunks(db, after, high, record_limit), row_limit, high)
+    hours, high = _within(_air(db, after, high, rows_after), row_limit, high)
+    removals = ((stone.rev, len(stone.times_ms), stone) for stone in tombstones.between(db, after, high))
+    withdrawn, high = _within(removals, row_limit, high)
+    span = (after, high)
+    by_kit: dict[str, list[Chunk]] = {}
+    for rev, (name, chunk) in rows:
+        if rev <= high:
+            by_kit.setdefault(name, []).append(chunk)
+    return Changes(
+        high,
+        withdrawn=[stone for _, stone in withdrawn],
+        readings=[assemble(name, parts) for name, parts in by_kit.items()],
+        air=[air for rev, air in hours if rev <= high],
+        hours=[decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)],
+        indices=[decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)],
+        health=health.after(db, after, high),
+    )
+
+
+def _last(db: sqlite3.Connection, after: int, record_limit: int) -> int:
+    """Return the last revision up to which no kind has more than `record_limit` records."""
     high = last_revision(db)
-    for table in _SOURCES:
+    for table in _COUNTED:
         last = db.execute(
             f"SELECT rev FROM {table} WHERE rev > ? ORDER BY rev LIMIT 1 OFFSET ?",  # noqa: S608 - constants above
             (after, record_limit - 1),
         ).fetchone()
         high = min(high, last[0]) if last else high
-    found = Changes(high)
-    span = (after, high)
-    chunk_sql = (
-        f"SELECT kit.name, {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
-        "WHERE chunk.rev > ? AND chunk.rev <= ? AND hour IS NOT NULL ORDER BY chunk.rev"
-    )
-    by_kit: dict[str, list[Chunk]] = {}
-    for name, *chunk in db.execute(chunk_sql, span):
-        by_kit.setdefault(name, []).append(tuple(chunk))
-    found.readings = [assemble(name, parts) for name, parts in by_kit.items()]
-    air_sql = (
-        "SELECT kit.name, air.hour, record FROM air JOIN kit ON kit.id = air.kit "
-        "WHERE air.rev > ? AND air.rev <= ? ORDER BY air.rev"
-    )
-    found.withdrawn = tombstones.between(db, after, high)
-    found.air = [_after(unpack_air(name, hour, record), rows_after) for name, hour, record in db.execute(air_sql, span)]
-    found.hours = [decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)]
-    found.indices = [decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)]
-    return found
+    return high
 
 
-def _after(air: AirHour, cursor: int) -> AirHour:
-    new = np.flatnonzero(air.rev > cursor)
-    columns = [{n: v[new] for n, v in group.items()} for group in (air.values, air.lo, air.hi)]
-    return AirHour(
-        kit=air.kit, site=air.site, hour=air.hour, time_ms=air.time_ms[new], values=columns[0], lo=columns[1],
-        hi=columns[2], qc=air.qc[new], reasons=air.reasons[new], cal=air.cal, rev=air.rev[new],
-    )  # fmt: skip
+def _within(
+    found: Iterable[tuple[int, int, Any]], row_limit: int, high: int
+) -> tuple[list[tuple[int, Any]], int]:  # fmt: skip
+    """Return records (revision, rows, content) until there are enough rows, and the last revision that is complete."""
+    taken: list[tuple[int, Any]] = []
+    rows = 0
+    for rev, count, content in found:
+        taken.append((rev, content))
+        rows += count
+        if rows >= row_limit:
+            return taken, rev
+    return taken, high
+
+
+def _chunks(
+    db: sqlite3.Connection, after: int, high: int, record_limit: int
+) -> Iterator[tuple[int, int, tuple[str, Chunk]]]:  # fmt: skip
+    found = db.execute(
+        f"SELECT chunk.row_count, kit.name, {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
+        "WHERE chunk.rev > ? AND chunk.rev <= ? AND hour IS NOT NULL ORDER BY chunk.rev",
+        (after, high),
+    )
+    for number, (count, name, *chunk) in enumerate(found, 1):
+        # The last one that may come ends the batch, however few rows there are.
+        yield chunk[0], _NO_LIMIT if number == record_limit else count, (name, tuple(chunk))
+
+
+def _air(db: sqlite3.Connection, after: int, high: int, rows_after: int) -> Iterator[tuple[int, int, AirHour]]:
+    found = db.execute(
+        "SELECT air.rev, kit.name, air.hour, record FROM air JOIN kit ON kit.id = air.kit "
+        "WHERE air.rev > ? AND air.rev <= ? ORDER BY air.rev",
+        (after, high),
+    )
+    for rev, name, hour, record in found:
+        air = unpack_air(name, hour, record)
+        if not (air.rev > rows_after).all():
+            air = take_air(air, np.flatnonzero(air.rev > rows_after))
+        yield rev, len(air), air

@@ -28,11 +28,26 @@ class Packed:
 def pack(rows: Sequence[Row]) -> Packed:
     """Pack rows in 4 bytes a value where all fit, else in 8."""
     flat = list(chain.from_iterable(rows))
-    values: Ints = np.array([NULL if v is None else v for v in flat] if None in flat else flat, dtype=np.int64)
-    present = values[values != NULL]
-    if not len(present) or (present.min() > _NULL[4] and present.max() <= -_NULL[4] - 1):
-        return Packed(4, np.where(values == NULL, _NULL[4], values).astype(_DTYPE[4]).tobytes())
+    if None in flat:
+        return _pack_nulls(np.array([NULL if v is None else v for v in flat], dtype=np.int64))
+    values: Ints = np.array(flat, dtype=np.int64)
+    return (
+        Packed(4, values.astype(_DTYPE[4]).tobytes())
+        if _fits(values)
+        else Packed(8, values.astype(_DTYPE[8]).tobytes())
+    )
+
+
+def _pack_nulls(values: Ints) -> Packed:
+    null = values == NULL
+    if null.all() or _fits(values[~null]):
+        return Packed(4, np.where(null, _NULL[4], values).astype(_DTYPE[4]).tobytes())
     return Packed(8, values.astype(_DTYPE[8]).tobytes())
+
+
+def _fits(values: Ints) -> bool:
+    """Tell whether 4 bytes hold every value, none of them being their null."""
+    return bool(values.min() > _NULL[4] and values.max() < -_NULL[4])
 
 
 def unpack(packed: Packed, column_count: int) -> Ints:

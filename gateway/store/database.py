@@ -3,24 +3,26 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from gateway.errors import StoreError
+from gateway.store import migrate, swap
 
-SCHEMA_VERSION: Final = 2
-FILE_NAME: Final = "lichen.sqlite"
+SCHEMA_VERSION: Final = migrate.SCHEMA_VERSION
+FILE_NAME: Final = swap.FILE_NAME
 RAW_HORIZON: Final = "horizon_hour"
 AIR_HORIZON: Final = "air_horizon_hour"
 RECORD_HORIZON: Final = "record_horizon_hour"
 _BUSY_TIMEOUT_S: Final = 10.0
 
 
-def open_writer(store_dir: Path) -> sqlite3.Connection:
+def open_writer(store_dir: Path, alive: Callable[[], None] = lambda: None) -> sqlite3.Connection:
     """Open the store for the one process that writes it, creating it where there is none.
+
+    An older store is upgraded, which can take minutes: `alive` is called all the while.
 
     Raises
     ------
@@ -30,12 +32,22 @@ def open_writer(store_dir: Path) -> sqlite3.Connection:
     path = store_dir / FILE_NAME
     try:
         store_dir.mkdir(parents=True, exist_ok=True)
-        _lock(store_dir)
+        lock(store_dir)
+        swap.finish(store_dir)
     except OSError as error:
         raise StoreError(store_dir, f"cannot be used ({error.strerror})", "check the path") from error
     try:
         connection, version = _connect(path, "rwc")
-        _migrate(connection, version)
+        if version == 0:
+            migrate.create(connection)
+        elif version < SCHEMA_VERSION:
+            connection.close()  # closing a file that a connection has open, as a comparison does, undoes its locks
+            is_copied = migrate.is_copied(store_dir)
+            connection, version = _connect(path, "rw")
+            migrate.upgrade(connection, store_dir, version, alive, is_copied=is_copied)
+        else:
+            migrate.prove(connection, store_dir)  # a kill may have come between an upgrade and its check
+        connection.execute("PRAGMA journal_mode = WAL")  # a restored file is in none
         # FULL: the log is synced at every commit, so that what was acknowledged survives a power cut.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
@@ -44,8 +56,8 @@ def open_writer(store_dir: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(store_dir: Path) -> sqlite3.Connection:
-    """Open the store for reading beside the writing process.
+def open_reader(store_dir: Path, *, any_schema: bool = False) -> sqlite3.Connection:
+    """Open the store for reading beside the writing process; `any_schema` takes one that is still to be upgraded.
 
     Raises
     ------
@@ -62,7 +74,7 @@ def open_reader(store_dir: Path) -> sqlite3.Connection:
         raise StoreError(path, f"cannot be opened ({error})", "check the path and its permissions") from error
     if version == 0:
         raise StoreError(path, "is empty", "the gateway has not made its store yet; try again, or look at its log")
-    if version < SCHEMA_VERSION:
+    if version < SCHEMA_VERSION and not any_schema:
         raise StoreError(
             path, f"is of an older Lichen (schema {version})", "start the gateway once, it brings it up to date"
         )
@@ -82,17 +94,7 @@ def _connect(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
     return connection, version
 
 
-def _migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the store to `SCHEMA_VERSION`, a step for each file of `migrations`, each in a transaction of its own."""
-    if version == 0:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only takes before the first table
-        connection.execute("PRAGMA journal_mode = WAL")
-    for step in range(version + 1, SCHEMA_VERSION + 1):
-        sql = resources.files(__package__).joinpath("migrations", f"{step:04}.sql").read_text("utf-8")
-        connection.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = {step};\nCOMMIT;")
-
-
-def _lock(store_dir: Path) -> None:
+def lock(store_dir: Path) -> None:
     """Hold the store for this process until it ends; a second writer would store readings twice."""
     descriptor = os.open(store_dir / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -135,45 +135,60 @@ def count_dirty(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT count(*) FROM dirty").fetchone()[0])
 
 
-def write_air(db: sqlite3.Connection, kit: int, air: AirHour) -> bool:
-    """Store an hour's calibrated rows, giving new revisions to changed rows only; returns whether any changed."""
-    found = db.execute("SELECT record FROM air WHERE kit = ? AND hour = ?", (kit, air.hour)).fetchone()
-    rows = air_content(air)
-    known: dict[bytes, int] = {}
-    if found:
-        old = unpack_air(air.kit, air.hour, found[0])
-        content = air_content(old)
-        if content == rows:
-            return False
-        known = dict(zip(content, old.rev.tolist(), strict=True))
-        tombstones.leave(db, Kind.AIR, air.kit, old.site, losses.lost_rows(old, air).tolist())
-    rev = np.array([known.get(row, 0) for row in rows], dtype=np.int64)
-    rev[rev == 0] = latest = take_revisions(db, 1)
-    db.execute(
+def write_air(db: sqlite3.Connection, kit: int, hours: Sequence[AirHour]) -> None:
+    """Store hours of calibrated rows of a kit, rising; changed rows alone get new revisions."""
+    if not hours:
+        return
+    span = (kit, hours[0].hour, hours[-1].hour)
+    found = dict(db.execute("SELECT hour, record FROM air WHERE kit = ? AND hour BETWEEN ? AND ?", span))
+    changed: list[tuple[AirHour, Ints]] = []
+    for air in hours:
+        rows = air_content(air)
+        known: dict[bytes, int] = {}
+        if air.hour in found:
+            old = unpack_air(air.kit, air.hour, found[air.hour])
+            content = air_content(old)
+            if content == rows:
+                continue
+            known = dict(zip(content, old.rev.tolist(), strict=True))
+            tombstones.leave(db, Kind.AIR, air.kit, old.site, losses.lost_rows(old, air).tolist())
+        changed.append((air, np.array([known.get(row, 0) for row in rows] if known else [0] * len(rows))))
+    first = take_revisions(db, len(changed))
+    values = []
+    for latest, (air, rev) in enumerate(changed, first):
+        rev[rev == 0] = latest
+        values.append((kit, air.hour, latest, _pack_air(air, rev)))
+    db.executemany(
         "INSERT INTO air (kit, hour, rev, record) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
-        (kit, air.hour, latest, _pack_air(air, rev)),
+        values,
     )
-    return True
 
 
-def write_hour(db: sqlite3.Connection, kit: int, record: HourRecord) -> str | None:
-    """Store an hour's means; returns the site that it was at before, where it has moved or changed."""
-    blob = _encode(record)
-    found = db.execute("SELECT record FROM hour WHERE kit = ? AND hour = ?", (kit, record.hour)).fetchone()
-    old = None
-    if found:
-        if found[0] == blob:
-            return None
-        old = _decode_hour(found[0])
-        if old.site != record.site or losses.loses_fields(old, record):
-            tombstones.leave(db, Kind.HOUR, record.kit, old.site, [record.hour * HOUR_MS])
-    db.execute(
+def write_hours(db: sqlite3.Connection, kit: int, records: Sequence[HourRecord]) -> dict[int, str]:
+    """Store the means of hours of a kit, rising; returns where those that have changed were before, by hour."""
+    if not records:
+        return {}
+    span = (kit, records[0].hour, records[-1].hour)
+    found = dict(db.execute("SELECT hour, record FROM hour WHERE kit = ? AND hour BETWEEN ? AND ?", span))
+    changed, before = [], {}
+    for record in records:
+        blob = _encode(record)
+        if (stored := found.get(record.hour)) == blob:
+            continue
+        if stored is not None:
+            old = _decode_hour(stored)
+            before[record.hour] = old.site
+            if old.site != record.site or losses.loses_fields(old, record):
+                tombstones.leave(db, Kind.HOUR, record.kit, old.site, [record.hour * HOUR_MS])
+        changed.append((record, blob))
+    first = take_revisions(db, len(changed))
+    db.executemany(
         "INSERT INTO hour (kit, hour, rev, site, record) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (kit, hour) DO UPDATE SET rev = excluded.rev, site = excluded.site, record = excluded.record",
-        (kit, record.hour, take_revisions(db, 1), record.site, blob),
+        [(kit, record.hour, rev, record.site, blob) for rev, (record, blob) in enumerate(changed, first)],
     )
-    return old.site if old else None
+    return before
 
 
 def drop_hour(db: sqlite3.Connection, kit: int, hour: int) -> str | None:
@@ -193,22 +208,37 @@ def drop_hour(db: sqlite3.Connection, kit: int, hour: int) -> str | None:
     return old.site
 
 
-def write_index(db: sqlite3.Connection, record: IndexRecord) -> bool:
-    """Store an index; returns whether it changed."""
-    blob = _encode(record)
-    key = (record.site, record.scheme, record.hour)
-    found = db.execute("SELECT record FROM site_index WHERE site = ? AND scheme = ? AND hour = ?", key).fetchone()
-    if found:
-        if found[0] == blob:
-            return False
-        if losses.loses_fields(_decode_index(found[0]), record):
-            tombstones.leave(db, Kind.INDEX, record.site, record.scheme, [record.hour * HOUR_MS])
-    db.execute(
+def write_indices(
+    db: sqlite3.Connection, site: str, first_hour: int, last_hour: int, records: Sequence[IndexRecord]
+) -> None:
+    """Store the indices that a site has in these hours, both included; those that it has no more are withdrawn."""
+    found = {
+        (scheme, hour): record
+        for scheme, hour, record in db.execute(
+            "SELECT scheme, hour, record FROM site_index WHERE site = ? AND hour BETWEEN ? AND ?",
+            (site, first_hour, last_hour),
+        )
+    }
+    changed = []
+    for record in records:
+        blob = _encode(record)
+        stored = found.pop((record.scheme, record.hour), None)
+        if stored == blob:
+            continue
+        if stored is not None and losses.loses_fields(_decode_index(stored), record):
+            tombstones.leave(db, Kind.INDEX, site, record.scheme, [record.hour * HOUR_MS])
+        changed.append((record, blob))
+    for scheme, hour in found:
+        tombstones.leave(db, Kind.INDEX, site, scheme, [hour * HOUR_MS])
+    db.executemany(
+        "DELETE FROM site_index WHERE site = ? AND scheme = ? AND hour = ?", [(site, *gone) for gone in found]
+    )
+    first = take_revisions(db, len(changed))
+    db.executemany(
         "INSERT INTO site_index (site, scheme, hour, rev, record) VALUES (?, ?, ?, ?, ?) "
         "ON CONFLICT (site, scheme, hour) DO UPDATE SET rev = excluded.rev, record = excluded.record",
-        (*key, take_revisions(db, 1), blob),
+        [(site, record.scheme, record.hour, rev, blob) for rev, (record, blob) in enumerate(changed, first)],
     )
-    return True
 
 
 _HOURS: Final = "hour >= coalesce(:hour_from, -9e18) AND hour < coalesce(:hour_to, 9e18)"
@@ -220,17 +250,6 @@ _INDEX_SQL: Final = (
     "SELECT record, rev FROM site_index WHERE coalesce(site = :site, 1) AND coalesce(scheme = :scheme, 1) "  # noqa: S608
     f"AND {_HOURS} ORDER BY site, scheme, hour"
 )
-
-
-def drop_indices(db: sqlite3.Connection, site: str, first: int, last: int, kept: set[tuple[str, int]]) -> None:
-    """Drop a site's indices of these hours, both included, but for the (scheme, hour) to be kept."""
-    found = db.execute(
-        "SELECT rowid, scheme, hour FROM site_index WHERE site = ? AND hour BETWEEN ? AND ?", (site, first, last)
-    ).fetchall()
-    gone = [found_row for found_row in found if found_row[1:] not in kept]
-    for _, scheme, hour in gone:
-        tombstones.leave(db, Kind.INDEX, site, scheme, [hour * HOUR_MS])
-    db.executemany("DELETE FROM site_index WHERE rowid = ?", [(row,) for row, _, _ in gone])
 
 
 def counts(db: sqlite3.Connection) -> tuple[int, int]:

@@ -4,12 +4,14 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from gateway.clock import Receipt, Wait
 from gateway.records import TimeSource
 from gateway.store import chunks, database, tombstones
 from gateway.store.chunks import NULL, Packed, Row
 from gateway.store.database import take_revisions
+from gateway.wire import Layout, layout_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class ChunkKey:
 
     kit: int
     boot: int
-    columns: tuple[str, ...]
+    layout: Layout
     hour: int | None
     source: TimeSource
     error_s: int | None
@@ -32,11 +34,12 @@ class ChunkKey:
 
 @dataclass(slots=True)
 class _Pending:
-    """Rows of one commit that will make one chunk."""
+    """Rows of one commit that will make one chunk; the times are None while they are not known."""
 
     received_ms: int
+    time_from_ms: int | None
+    time_to_ms: int | None
     rows: list[Row] = field(default_factory=list)
-    times_ms: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,7 @@ class Taken:
 
     def base_ms(self, row: Row) -> int | None:
         """Return the time of one of its rows before any shift; None where it is not known."""
-        name = "t" if self.key.offset_s is None else "up"
-        value = row[self.key.columns.index(name)]
+        value = row[self.key.layout.t if self.key.offset_s is None else self.key.layout.up]
         return None if value is None or self.key.waits == Wait.NO_TIME else (value + (self.key.offset_s or 0)) * 1000
 
 
@@ -69,8 +71,7 @@ class ChunkLog:
         self._withdrawn: dict[tuple[int, int, int], int] = {}  # (kit, boot, seq) -> the time it stood at
         self._dirty: set[tuple[int, int]] = set()
         self._horizon: int | None = None
-        self.seconds: dict[int, set[int]] = defaultdict(set)
-        """Times before any shift [ms] of what is not flushed yet, by kit."""
+        self._kits: set[int] = set()  # of which something is pending
 
     def forget(self) -> None:
         """Drop what is held in memory."""
@@ -78,7 +79,7 @@ class ChunkLog:
         self._pending.clear()
         self._withdrawn.clear()
         self._dirty.clear()
-        self.seconds.clear()
+        self._kits.clear()
         self._horizon = None
 
     @property
@@ -88,21 +89,41 @@ class ChunkLog:
             self._horizon = database.horizon_hour(self._db)
         return self._horizon
 
+    @property
+    def has_taken(self) -> bool:
+        """Whether rows were taken out that are not appended again yet."""
+        return bool(self._withdrawn)
+
     def append(self, key: ChunkKey, row: Row, time_ms: int | None, received_ms: int) -> None:
         """Add a row, at `time_ms` with its shift."""
+        self.extend(key, (row,), time_ms, time_ms, received_ms)
+        if self._withdrawn and key.hour is not None:
+            name = (key.kit, key.boot, _integer(row[key.layout.seq]))
+            if self._withdrawn.get(name) == time_ms:
+                del self._withdrawn[name]
+
+    def extend(
+        self, key: ChunkKey, rows: Sequence[Row], time_from_ms: int | None, time_to_ms: int | None, received_ms: int
+    ) -> None:
+        """Add rows of which none was taken out before, at times from `time_from_ms` to `time_to_ms`."""
         if (pending := self._pending.get(key)) is None:
-            pending = self._pending[key] = _Pending(received_ms)
-        pending.rows.append(row)
+            pending = self._pending[key] = _Pending(received_ms, time_from_ms, time_to_ms)
+            self._kits.add(key.kit)
+        elif pending.time_from_ms is not None and pending.time_to_ms is not None:
+            pending.time_from_ms = min(pending.time_from_ms, _integer(time_from_ms))
+            pending.time_to_ms = max(pending.time_to_ms, _integer(time_to_ms))
+        pending.rows.extend(rows)
         pending.received_ms = max(pending.received_ms, received_ms)
-        if time_ms is None:
-            return
-        pending.times_ms.append(time_ms)
-        if key.hour is not None:
-            self.seconds[key.kit].add(time_ms - key.shift_ms)
-            if self._withdrawn:
-                name = (key.kit, key.boot, _seq(key, row))
-                if self._withdrawn.get(name) == time_ms:
-                    del self._withdrawn[name]
+
+    def flush_kit(self, kit: int) -> None:
+        """Write everything if any of it is of this kit: what is pending cannot be searched."""
+        if kit in self._kits:
+            self.flush()
+
+    def newest_ms(self, kit: int) -> int | None:
+        """Return the latest time of what is pending of a kit [ms]."""
+        times = [p.time_to_ms for key, p in self._pending.items() if key.kit == kit and p.time_to_ms is not None]
+        return max(times, default=None)
 
     def take_out(self, ids: Iterable[int]) -> Iterator[Taken]:
         """Delete chunks from the log and yield what they held; all of it has to be appended again before `flush`."""
@@ -113,7 +134,9 @@ class ChunkLog:
             if key.hour is not None:
                 self._dirty.add((key.kit, key.hour))
                 for row in taken.rows:
-                    self._withdrawn[key.kit, key.boot, _seq(key, row)] = (taken.base_ms(row) or 0) + key.shift_ms
+                    self._withdrawn[key.kit, key.boot, _integer(row[key.layout.seq])] = (
+                        taken.base_ms(row) or 0
+                    ) + key.shift_ms
             yield taken
 
     def flush(self) -> None:
@@ -142,7 +165,7 @@ class ChunkLog:
         )
         self._pending.clear()
         self._dirty.clear()
-        self.seconds.clear()
+        self._kits.clear()
 
     def _leave_tombstones(self) -> None:
         gone: dict[int, list[int]] = defaultdict(list)
@@ -155,13 +178,12 @@ class ChunkLog:
 
     def _values(self, key: ChunkKey, pending: _Pending) -> tuple[object, ...]:
         packed = chunks.pack(pending.rows)
-        seqs = [_seq(key, row) for row in pending.rows]
-        times = pending.times_ms
+        at = key.layout.seq
+        seqs = cast("list[int]", [row[at] for row in pending.rows])
         return (
-            key.kit, key.boot, key.hour, min(seqs), max(seqs), len(seqs),
-            min(times) if times else None, max(times) if times else None,
+            key.kit, key.boot, key.hour, min(seqs), max(seqs), len(seqs), pending.time_from_ms, pending.time_to_ms,
             key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s, key.shift_ms, key.waits,
-            self._column_set(key.columns), packed.width, packed.rows,
+            self._column_set(key.layout.names), packed.width, packed.rows,
         )  # fmt: skip
 
     def _read(self, number: int) -> Taken:
@@ -175,7 +197,7 @@ class ChunkLog:
         )
         columns = tuple(names.split(","))
         key = ChunkKey(
-            kit, boot, columns, hour, TimeSource(source), error_s, offset_s, clock_s, shift_ms,
+            kit, boot, layout_of(columns), hour, TimeSource(source), error_s, offset_s, clock_s, shift_ms,
             None if waits is None else Wait(waits),
         )  # fmt: skip
         rows = chunks.unpack(Packed(*packed), len(columns)).tolist()
@@ -190,7 +212,7 @@ class ChunkLog:
         return known
 
 
-def _seq(key: ChunkKey, row: Sequence[int | None]) -> int:
-    value = row[key.columns.index("seq")]
-    assert value is not None  # noqa: S101 - for the type checker; wire.decode_batch refuses null here
+def _integer(value: int | None) -> int:
+    """Narrow a value that is known here to be no null."""
+    assert value is not None  # noqa: S101 - for the type checker
     return value

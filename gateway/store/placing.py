@@ -6,18 +6,22 @@ comes late can so move one that is stored.
 """
 
 import sqlite3
-from collections import defaultdict
+from bisect import bisect_left
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import islice
+from operator import lt
+from typing import Final, cast
 
 import numpy as np
 
-from gateway.clock import SHIFTS, Anchor, Receipt, Wait, hour_of, place
-from gateway.records import HOUR_MS
+from gateway.clock import ERROR_SET_S, SHIFTS, Anchor, Receipt, Wait, hour_of, place
+from gateway.records import HOUR_MS, TimeSource
 from gateway.store import chunks
 from gateway.store.chunks import Packed, Row
 from gateway.store.log import ChunkKey, ChunkLog, Taken
+from gateway.wire import Layout
 
 _NEVER: Final = -(2**62)
 _REACH_HOURS: Final = 13
@@ -60,53 +64,75 @@ class Placer:
         self._newest.clear()
 
     def place(
-        self,
-        kit: int,
-        boot: int,
-        columns: tuple[str, ...],
-        rows: Sequence[Row],
-        receipt: Receipt,
-        anchor: Anchor | None,
+        self, kit: int, boot: int, layout: Layout, rows: Sequence[Row], receipt: Receipt, anchor: Anchor | None,
         now_ms: int | None = None,
-    ) -> int:
+    ) -> int:  # fmt: skip
         """Put rows of one boot, rising by seq, into the log; returns how many fell into sealed hours."""
-        seq_at, up_at, t_at, q_at, dt_at = (columns.index(c) for c in ("seq", "up", "t", "q", "dt"))
+        if (times_s := self._plain_times_s(kit, layout, rows, receipt)) is not None:
+            return self._place_plain(kit, boot, layout, rows, times_s, receipt)
         candidates: list[_Candidate] = []
-        keys: dict[tuple[object, ...], ChunkKey] = {}
         for row in rows:
             where = place(
-                up=_integer(row[up_at]), t=row[t_at], q=_integer(row[q_at]), dt=_integer(row[dt_at]),
+                up=_integer(row[layout.up]), t=row[layout.t], q=_integer(row[layout.q]), dt=_integer(row[layout.dt]),
                 anchor=anchor, receipt=receipt, now_ms=now_ms,
             )  # fmt: skip
-            common = (where.hour, where.source, where.error_s, where.offset_s, where.waits)
-            if (key := keys.get(common)) is None:
-                key = keys[common] = ChunkKey(
-                    kit, boot, columns, where.hour, where.source, where.error_s, where.offset_s,
-                    receipt.clock_error_s, waits=where.waits,
-                    received_ms=receipt.received_ms if where.waits else None,
-                )  # fmt: skip
+            key = ChunkKey(
+                kit, boot, layout, where.hour, where.source, where.error_s, where.offset_s, receipt.clock_error_s,
+                waits=where.waits, received_ms=receipt.received_ms if where.waits else None,
+            )  # fmt: skip
             if where.hour is None or where.time_ms is None:
                 self._log.append(key, row, where.time_ms, receipt.received_ms)
             else:
-                seq = _integer(row[seq_at])
+                seq = _integer(row[layout.seq])
                 candidates.append(_Candidate(where.time_ms, boot, seq, key, row, receipt.received_ms))
-        return self._settle(kit, candidates)
+        return self._settle(kit, candidates) if candidates else 0
 
     def resettle(self, kit: int, bases_ms: Iterable[int]) -> None:
         """Close the gaps that rows left which stood at these times."""
         self._log.flush()
         self._resolve(kit, set(bases_ms), [])
 
+    def _plain_times_s(self, kit: int, layout: Layout, rows: Sequence[Row], receipt: Receipt) -> list[int] | None:
+        """Return the times of rows that all tell a believed one, later than any of the kit's; else None.
+
+        Most rows are such: they are put into the log as they are, without looking at each.
+        """
+        if self._log.has_taken or {row[layout.q] for row in rows} != {2} or len({row[layout.dt] for row in rows}) > 1:
+            return None
+        times_s = [row[layout.t] for row in rows]
+        if None in times_s:
+            return None
+        plain = cast("list[int]", times_s)
+        bound_ms = receipt.bound_ms
+        later = plain[0] * 1000 > self._newest_ms(kit) and (bound_ms is None or plain[-1] * 1000 <= bound_ms)
+        return plain if later and all(map(lt, plain, islice(plain, 1, None))) else None
+
+    def _place_plain(
+        self, kit: int, boot: int, layout: Layout, rows: Sequence[Row], times_s: list[int], receipt: Receipt
+    ) -> int:
+        """Put rows of one interval length, rising by time, into the log hour by hour."""
+        dt = _integer(rows[0][layout.dt])
+        error_s = ERROR_SET_S + (receipt.clock_error_s or 0)
+        start = late = 0
+        while start < len(rows):
+            hour = hour_of(times_s[start] * 1000, dt)
+            next_s = -(-((hour + 1) * HOUR_MS + dt * 500) // 1000)
+            end = len(rows) if times_s[-1] < next_s else bisect_left(times_s, next_s, start)
+            key = ChunkKey(kit, boot, layout, hour, TimeSource.KIT, error_s, None, receipt.clock_error_s)
+            self._log.extend(key, rows[start:end], times_s[start] * 1000, times_s[end - 1] * 1000, receipt.received_ms)
+            late += (end - start) * (hour < self._log.horizon_hour)
+            start = end
+        self._newest[kit] = times_s[-1] * 1000
+        return late
+
     def _settle(self, kit: int, candidates: Sequence[_Candidate]) -> int:
-        if not candidates:
-            return 0
         bases = [candidate.base_ms for candidate in candidates]
         newest = self._newest_ms(kit)
-        rising = all(b > a for a, b in zip([newest, *bases], bases, strict=False))
-        if not rising and (taken := self._taken(kit, bases)):
-            self._log.flush()
-            self._resolve(kit, taken, [c for c in candidates if c.base_ms in taken])
-            candidates = [c for c in candidates if c.base_ms not in taken]
+        if not all(map(lt, [newest, *bases], bases)):
+            self._log.flush_kit(kit)
+            if taken := self._taken(kit, bases):
+                self._resolve(kit, taken, [c for c in candidates if c.base_ms in taken])
+                candidates = [c for c in candidates if c.base_ms not in taken]
         for candidate in candidates:
             self._log.append(candidate.key, candidate.row, candidate.base_ms, candidate.received_ms)
         self._newest[kit] = max(newest, *bases)
@@ -114,12 +140,8 @@ class Placer:
 
     def _taken(self, kit: int, bases: Sequence[int]) -> set[int]:
         """Return those times at which another row stands, or several of these would."""
-        once = set(bases)
-        several: set[int] = set()
-        if len(once) < len(bases):
-            seen: set[int] = set()
-            several = {base for base in bases if base in seen or seen.add(base)}  # type: ignore[func-returns-value]
-        return several | (once & self._log.seconds[kit]) | {row.base_ms for row in self._standing(kit, once)}
+        several = {base for base, count in Counter(bases).items() if count > 1}
+        return several | {row.base_ms for row in self._standing(kit, set(bases))}
 
     def _newest_ms(self, kit: int) -> int:
         """Return the latest time of the kit's rows: what is later cannot meet another."""
@@ -129,7 +151,8 @@ class Placer:
                 "(SELECT max(hour) FROM chunk WHERE kit = ?1) - ?2",
                 (kit, _REACH_HOURS),
             ).fetchone()
-            known = self._newest[kit] = max((_NEVER if found is None else found), *self._log.seconds[kit], _NEVER)
+            pending = self._log.newest_ms(kit)
+            known = self._newest[kit] = max(t for t in (found, pending, _NEVER) if t is not None)
         return known
 
     def _standing(self, kit: int, bases_ms: set[int]) -> list[_Standing]:
@@ -166,13 +189,12 @@ class Placer:
 
     def _append_again(self, taken: Taken, shares: dict[tuple[int, int, int], int | None]) -> None:
         key = taken.key
-        seq_at, dt_at = key.columns.index("seq"), key.columns.index("dt")
         for row in taken.rows:
             base_ms, own = taken.base_ms(row), None if key.waits else key.shift_ms
             if base_ms is None:
                 continue
-            share = shares.get((base_ms, key.boot, _integer(row[seq_at])), own)
-            hour = hour_of(base_ms, _integer(row[dt_at]))
+            share = shares.get((base_ms, key.boot, _integer(row[key.layout.seq])), own)
+            hour = hour_of(base_ms, _integer(row[key.layout.dt]))
             self._append(replace(key, hour=hour, waits=None, received_ms=None), row, base_ms, taken.received_ms, share)
 
     def _append(self, key: ChunkKey, row: Row, base_ms: int, received_ms: int, share: int | None) -> None:

@@ -1,17 +1,18 @@
 """Writing raw readings: what is new, where it stands in time, what of it is to be placed again."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.clock import FUTURE_LIMIT_S, Receipt, Wait
-from gateway.store import chunks
+from gateway.store import chunks, kits
 from gateway.store.boots import Boot, Boots
 from gateway.store.chunks import NULL, Packed, Row
 from gateway.store.database import last_revision
 from gateway.store.log import ChunkLog, Taken
 from gateway.store.placing import Placer
+from gateway.store.seqset import runs
 from gateway.wire import Batch, Rows
 
 ROWS_A_STEP: Final = 5000
@@ -47,6 +48,7 @@ class RawWriter:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._kits: dict[str, int] = {}
+        self._heard: dict[int, int] = {}
         self._boots = Boots(connection)
         self._log = ChunkLog(connection)
         self._placer = Placer(connection, self._log)
@@ -54,6 +56,7 @@ class RawWriter:
     def forget(self) -> None:
         """Drop what is held in memory, after a rollback."""
         self._kits.clear()
+        self._heard.clear()
         self._boots.forget()
         self._log.forget()
         self._placer.forget()
@@ -66,10 +69,14 @@ class RawWriter:
             self._kits[name] = known
         return known
 
+    def knows(self, name: str) -> bool:
+        """Tell whether anything of a kit was ever received."""
+        return name in self._kits or kits.is_known(self._db, name)
+
     def heard(self, name: str, heard_ms: int) -> None:
         """Note when a kit was last heard."""
         kit = self.kit_id(name, heard_ms)
-        self._db.execute("UPDATE kit SET heard_ms = max(heard_ms, ?) WHERE id = ?", (heard_ms, kit))
+        self._heard[kit] = max(heard_ms, self._heard.get(kit, 0))
 
     def set_status(self, name: str, heard_ms: int, *, up: int) -> None:
         """Keep a kit's last status."""
@@ -114,20 +121,22 @@ class RawWriter:
         """
         kit = self.kit_id(name, received_ms)
         boot = self._boots.get(kit, batch.boot, received_ms, first_seq=batch.first)
-        seq_at = batch.cols.index("seq")
-        low, high = _integer(batch.rows[0][seq_at]), _integer(batch.rows[-1][seq_at])
-        new, copies, conflicts, late = batch.rows, [], [], 0
-        if boot.stored.overlaps(low, high):
-            new = [row for row in batch.rows if _integer(row[seq_at]) not in boot.stored]
-            copies = [row for row in batch.rows if _integer(row[seq_at]) in boot.stored]
-            conflicts = self._conflicts(kit, batch, copies) if copies else []
+        at = batch.layout.seq
+        rows = new = batch.rows
+        duplicates, late, conflicts = 0, 0, []
+        if boot.stored.overlaps(_integer(rows[0][at]), _integer(rows[-1][at])):
+            new = [row for row in rows if _integer(row[at]) not in boot.stored]
+            if copies := [row for row in rows if _integer(row[at]) in boot.stored]:
+                conflicts = self._conflicts(kit, batch, copies)
+                duplicates = len(copies) - len(conflicts)
         if new:
             receipt = Receipt(received_ms, clock_error_s)
             self._learn(boot, batch, new, receipt, live=live)
-            late = self._placer.place(kit, batch.boot, batch.cols, new, receipt, boot.clock.anchor())
-            self._boots.cover(kit, batch.boot, [_integer(row[seq_at]) for row in new])
+            late = self._placer.place(kit, batch.boot, batch.layout, new, receipt, boot.clock.anchor())
+            for low, high in _runs(new, at):
+                boot.cover(low, high)
         boot.hear(batch.first, received_ms)
-        return Added(len(new), late, len(copies) - len(conflicts), conflicts)
+        return Added(len(new), late, duplicates, conflicts)
 
     def release_waiting(self, now_ms: int, clock_error_s: int | None) -> int:
         """Place again what its boot's anchor has changed for, and held rows whose time has come; returns how many.
@@ -154,25 +163,32 @@ class RawWriter:
         """Write what the transaction has gathered."""
         self._log.flush()
         self._boots.flush()
+        self._db.executemany(
+            "UPDATE kit SET heard_ms = max(heard_ms, ?) WHERE id = ?", [(ms, kit) for kit, ms in self._heard.items()]
+        )
+        self._heard.clear()
 
     def _learn(self, boot: Boot, batch: Batch, rows: Sequence[Row], receipt: Receipt, *, live: bool) -> None:
         """Take in what new rows tell of their boot's clock; rows placed by what was known before are placed again."""
-        before = boot.clock.anchor()
-        seq_at, up_at, t_at, q_at = (batch.cols.index(c) for c in ("seq", "up", "t", "q"))
+        clock, at = boot.clock, batch.layout
+        if clock.offset_seq is not None and _integer(rows[0][at.seq]) > clock.offset_seq:
+            return
+        before = clock.anchor()
         bound_ms = receipt.bound_ms
         for row in rows:
-            t = row[t_at]
-            if row[q_at] == 2 and t is not None and (bound_ms is None or t * 1000 <= bound_ms):
-                boot.clock.learn_row(_integer(row[seq_at]), _integer(row[up_at]), t)
+            t = row[at.t]
+            if row[at.q] == 2 and t is not None and (bound_ms is None or t * 1000 <= bound_ms):
+                clock.learn_row(_integer(row[at.seq]), _integer(row[at.up]), t)
                 break  # the others stand higher
-        if live and bound_ms is not None and boot.clock.offset_s is None:
-            boot.clock.learn_receipt(_integer(rows[-1][up_at]), receipt.received_ms)
-        if boot.clock.anchor() != before:
+        if live and bound_ms is not None and clock.offset_s is None:
+            clock.learn_receipt(_integer(rows[-1][at.up]), receipt.received_ms)
+        if clock.anchor() != before:
             self._log.flush()
             boot.moved = last_revision(self._db) + 1
 
     def _place_again(self, kit: int, number: int, row_limit: int) -> int:
         """Place again rows of a boot that wait for a time, are held, or were placed by another anchor."""
+        self._log.flush()  # what another boot has moved is still to be found
         boot = self._boots.get(kit, number, 0, first_seq=0)
         anchor = boot.clock.anchor()
         found = self._db.execute(
@@ -204,14 +220,14 @@ class RawWriter:
     def _put_back(self, taken: Taken, now_ms: int | None) -> int:
         boot = self._boots.get(taken.key.kit, taken.key.boot, 0, first_seq=0)
         self._placer.place(
-            taken.key.kit, taken.key.boot, taken.key.columns, taken.rows, taken.receipt, boot.clock.anchor(), now_ms
+            taken.key.kit, taken.key.boot, taken.key.layout, taken.rows, taken.receipt, boot.clock.anchor(), now_ms
         )
         return len(taken.rows)
 
     def _conflicts(self, kit: int, batch: Batch, copies: Sequence[Row]) -> list[int]:
         """Return the seqs whose stored row differs; rows already pruned cannot be compared and count as equal."""
         self._log.flush()
-        seq_at = batch.cols.index("seq")
+        seq_at = batch.layout.seq
         sent = {_integer(row[seq_at]): dict(zip(batch.cols, row, strict=True)) for row in copies}
         found = self._db.execute(
             "SELECT names, width, rows FROM chunk JOIN column_set ON column_set.id = chunk.columns "
@@ -227,6 +243,12 @@ class RawWriter:
                 if (copy := sent.get(seq)) is not None and copy != stored:
                     conflicts.append(seq)
         return sorted(conflicts)
+
+
+def _runs(rows: Sequence[Row], at: int) -> Iterable[tuple[int, int]]:
+    """Return the first and last seq of each run of rows without a gap."""
+    low, high = _integer(rows[0][at]), _integer(rows[-1][at])
+    return [(low, high)] if high - low == len(rows) - 1 else runs(_integer(row[at]) for row in rows)
 
 
 def _integer(value: int | None) -> int:

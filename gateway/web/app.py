@@ -45,7 +45,11 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def create_app(
-    settings: Settings, clock_trusted: Callable[[], bool], *, clock_ms: Callable[[], int] = system_clock.now_ms
+    settings: Settings,
+    clock_trusted: Callable[[], bool],
+    metrics: Callable[[], bytes] | None = None,
+    *,
+    clock_ms: Callable[[], int] = system_clock.now_ms,
 ) -> Starlette:
     """Return the web application.
 
@@ -55,6 +59,8 @@ def create_app(
         The configuration: where the store is and which index schemes are derived.
     clock_trusted
         Tells whether the gateway believes its clock; where it does not, now is the newest placed reading.
+    metrics
+        Returns the page for Prometheus, `None` where there is none.
     clock_ms
         The gateway's clock [ms since 1970].
     """
@@ -63,6 +69,7 @@ def create_app(
         routes=[
             Route("/", site.page),
             Route("/healthz", site.healthz),
+            *([Route("/metrics", _metrics_page(metrics))] if metrics else []),
             Route("/api/v1/kits", site.kits),
             Route("/api/v1/series", site.series),
             Route("/api/v1/index", site.index),
@@ -110,7 +117,7 @@ class _Site:
             return _json({"status": "ok", "revision": last_revision(db)})
 
     def no_store(self, request: Request, error: Exception) -> Response:
-        body = {"error": str(error), "where": "the store", "what_next": "look at the gateway's log"}
+        body = {"error": str(error), "where": "the store", "what_next": "lichen status, or the gateway's log, says why"}
         if request.url.path != "/":
             return _json(body, 503)
         return HTMLResponse(self._templates.get_template("unavailable.html").render(), 503)
@@ -125,6 +132,13 @@ class _Site:
             yield db
         finally:
             db.close()
+
+
+def _metrics_page(metrics: Callable[[], bytes]) -> Callable[[Request], Response]:
+    def page(_request: Request) -> Response:
+        return Response(metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return page
 
 
 def _json(body: object, status: int = 200) -> Response:

@@ -68,7 +68,7 @@ class _Parts:
         os.kill(self.gateway.pid, signal.SIGSTOP)
         began = self.fleet.state["at_risk"]
         wait_until(
-            lambda: self.fleet.state["at_risk"] > max(began, 20 * KITS), "the broker has messages queued", 20, self
+            lambda: self.fleet.state["at_risk"] >= max(began, 20 * KITS), "the broker has messages queued", 20, self
         )
         at_risk = self.fleet.state["at_risk"]
         self.gateway.kill(hold=True)

@@ -1,12 +1,11 @@
 """What the faults happen to, joined: broker, networks, disk, clock, gateway, kits; nothing of it is left behind."""
 
 import http.server
-import os
 import random
 import subprocess
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,34 +88,27 @@ class Disk:
     def __init__(self, path, size_mb):
         path.mkdir()
         self.path = path
-        self._size = size_mb << 20
         done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={self._size}", "lichen-faults", path],
+            ["mount", "-t", "tmpfs", "-o", f"size={size_mb << 20}", "lichen-faults", path],
             capture_output=True,
             check=False,
         )
         self.mounted = done.returncode == 0
 
     def full(self):
-        """Leave no byte."""
-        for _ in range(50):  # what is written meanwhile makes the new size too small
-            used = os.statvfs(self.path)
-            used = (used.f_blocks - used.f_bfree) * used.f_frsize
-            if self._remount(used):
-                return
-        raise AssertionError("the file system could not be made smaller")
+        """Leave no byte: a file takes them, again and again, since what is written meanwhile may give some back."""
+        with (self.path / "stuffing").open("ab", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                with suppress(OSError):
+                    while file.write(bytes(size)):
+                        pass
 
     def roomy(self):
-        assert self._remount(self._size)
+        (self.path / "stuffing").unlink()
 
     def close(self):
         if self.mounted:
             subprocess.run(["umount", "-l", self.path], check=True)
-
-    def _remount(self, size):
-        return not subprocess.run(
-            ["mount", "-o", f"remount,size={size}", self.path], capture_output=True, check=False
-        ).returncode
 
 
 class Clock:

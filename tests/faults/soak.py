@@ -17,7 +17,7 @@ from faults.scene import Plan, Scene
 _TELL_S = 15.0
 
 FULL = Plan(
-    seed=20261121, kits=64, past_rows=5_000_000, events=210, long_stops=2, pause_s=(0.2, 1.6), disk_mb=2048,
+    seed=20261121, kits=64, past_rows=5_300_000, events=210, long_stops=2, pause_s=(0.2, 1.6), disk_mb=2048,
     poison_at_once=4, drain_s=700,
 )  # fmt: skip
 CUT = Plan(

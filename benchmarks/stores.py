@@ -1,0 +1,78 @@
+"""Stores that already hold a past, filled through the gateway's own writer and derivation."""
+
+import multiprocessing
+import shutil
+from itertools import groupby
+
+import payloads
+from payloads import COLUMNS, STEP_S
+
+from gateway.derive.dirty import Deriver
+from gateway.derive.recipe import Recipe
+from gateway.settings import Derive
+from gateway.store.database import open_writer, transaction
+from gateway.store.raw import RawWriter
+from gateway.wire import Batch
+
+HOUR_S = 3600
+_DERIVE_EVERY_ROWS = 2_000_000
+
+
+def offset_s(kit, kits):
+    """Return when in a minute a kit's row ends: they are spread evenly [s]."""
+    return kit * STEP_S // kits
+
+
+def wire_rows(kit, kits, first, count, start_s):
+    """Return rows as the wire has them; row `seq` ends `seq + 1` minutes after the start."""
+    found = payloads.rows(kit, first, count, start_s + offset_s(kit, kits))
+    return [[seq, up, t, 2, STEP_S, 12, 0, *values] for seq, up, t, *values in found]
+
+
+def fill(folder, kits, minutes, start_s, *, live_minutes=0):
+    """Make a store with `minutes` rows of each kit; of the newest `live_minutes` each came alone, as live rows do."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # In a process of its own: who has written a store holds it until its process ends.
+    child = multiprocessing.get_context("fork").Process(
+        target=_fill, args=(folder, kits, minutes, start_s, live_minutes)
+    )
+    child.start()
+    child.join()
+    assert child.exitcode == 0, f"the store in {folder} could not be made"
+
+
+def _fill(folder, kits, minutes, start_s, live_minutes):
+    db = open_writer(folder)
+    writer, deriver = RawWriter(db), Deriver(db, Recipe.of(Derive()))
+    count = 0
+    for first in range(0, minutes - live_minutes, 60):
+        some = min(60, minutes - live_minutes - first)
+        _commit(db, writer, kits, first, some, start_s)
+        count += some * kits
+        if count >= _DERIVE_EVERY_ROWS:
+            count = 0
+            _derive(deriver)
+            print(f"  {first * kits / 1e6:.1f} of {minutes * kits / 1e6:.1f} million rows", flush=True)
+    for first in range(minutes - live_minutes, minutes):
+        _commit(db, writer, kits, first, 1, start_s)
+    _derive(deriver)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+
+
+def _commit(db, writer, kits, first, count, start_s):
+    with transaction(db):
+        for kit in range(kits):
+            rows = wire_rows(kit, kits, first, count, start_s)
+            for _, part in groupby(rows, lambda row: (row[2] - STEP_S // 2) // HOUR_S):
+                chosen = list(part)
+                name, received_ms = payloads.kit_name(kit), chosen[-1][2] * 1000 + 200
+                batch = Batch(v=1, boot=payloads.boot_of(kit), first=0, cols=COLUMNS, rows=chosen)
+                writer.add(name, batch, received_ms, 0, live=count == 1)
+                writer.heard(name, received_ms)
+        writer.flush()
+
+
+def _derive(deriver):
+    while deriver.step():
+        pass

@@ -1,0 +1,144 @@
+"""One trial: a fresh broker with the backlog queued, a fresh InfluxDB, one consumer, the time until all is there."""
+
+import json
+import re
+import shutil
+import sqlite3
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import consumers
+import payloads
+from broker import BenchBroker, feed
+from machine import Others, cpu_s, wait_until
+from project import Influxd
+
+_POLL_S = 0.1
+_POINTS = re.compile(rb"^storage_writer_req_points_sum\S* ([0-9.e+]+)$", re.MULTILINE)
+
+
+@dataclass
+class Result:
+    """What one trial gave; CPU in µs a reading, memory in MB."""
+
+    who: str
+    shape: int
+    readings: int
+    seconds: float
+    cpu_us: float
+    peak_mb: float
+    disk_bytes: float
+    broker_us: float
+    influxd_us: float
+    others_cores: float
+    soak: bool
+
+    @property
+    def rate(self):
+        return self.readings / self.seconds
+
+    def line(self):
+        mark = " SOAK RUNNING: VOID" if self.soak else ""
+        return (
+            f"{self.who:13} {self.shape:4} rows a message {self.rate:8,.0f}/s {self.seconds:6.2f} s  CPU "
+            f"{self.cpu_us:5.1f} µs (broker {self.broker_us:4.1f}, InfluxDB {self.influxd_us:5.1f})  peak "
+            f"{self.peak_mb:4.0f} MB  disk {self.disk_bytes:5.0f} B  others {self.others_cores:4.2f} cores{mark}"
+        )
+
+    def row(self):
+        return asdict(self) | {"rate": self.rate}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is sent."""
+
+    shape: int
+    readings: int
+    kits: int
+    start_s: int
+    parser: str = "json"
+
+    def messages(self, payload):
+        return payloads.messages(self.shape, self.readings, self.kits, self.start_s, payload)
+
+
+def run(who, plan, folder, influxd_binary, *, profile=None, timeout_s=300):
+    """Run one of `telegraf`, `lichen raw` and `lichen all` on a backlog."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    is_lichen = who != "telegraf"
+    session = consumers.LICHEN_SESSION if is_lichen else consumers.TELEGRAF_SESSION
+    with Influxd(influxd_binary, folder / "influxd") as server, BenchBroker(folder / "broker") as broker:
+        broker.make_session(session, version5=is_lichen)
+        feed(broker, plan.messages(payloads.wire if is_lichen else payloads.objects))
+
+        def influxd_s():
+            return cpu_s([server.process.pid])
+
+        before = broker.cpu_s(), influxd_s()
+        others = Others([broker.cpu_s, influxd_s])
+        with _start(who, plan, folder, broker, server, profile) as consumer:
+            others.ours.append(consumer.cpu_s)
+            done = _LichenDone(folder / "store") if who == "lichen all" else None
+            wait_until(lambda: _all_there(server, plan.readings, consumer, done), f"all readings of {who}", timeout_s,
+                       _POLL_S)  # fmt: skip
+            seconds = time.monotonic() - consumer.started_s
+            us = 1e6 / plan.readings
+            result = Result(
+                who, plan.shape, plan.readings, seconds, consumer.cpu_s() * us, consumer.peak_mb(),
+                consumer.written_bytes() / plan.readings, (broker.cpu_s() - before[0]) * us,
+                (influxd_s() - before[1]) * us, others.cores(), others.soak(),
+            )  # fmt: skip
+            if done:
+                done.check(server, plan.readings)
+            consumer.end()
+    return result
+
+
+def _start(who, plan, folder, broker, server, profile):
+    if who == "telegraf":
+        return consumers.telegraf(folder, broker, server, plan.shape, plan.parser)
+    config = consumers.lichen_config(folder, broker.port, server)
+    return consumers.lichen(folder, config, derive=who == "lichen all", profile=profile)
+
+
+def _all_there(server, readings, consumer, done):
+    """Tell whether InfluxDB has them; its own count of points written is asked first, since that costs it little."""
+    consumer.check()
+    found = _POINTS.search(server.request("GET", "/metrics"))
+    if found and float(found[1]) < readings:
+        return False
+    if done and not done():
+        return False
+    return server.count("raw", "pm25_cf1") == readings
+
+
+class _LichenDone:
+    """Tells whether a gateway has derived all, and its sink has confirmed all, read beside it."""
+
+    def __init__(self, store):
+        self._store = store
+        self._path = store / "lichen.sqlite"
+
+    def __call__(self):
+        with suppress(OSError, ValueError, sqlite3.Error):
+            cursor = json.loads((self._store / "sinks" / "influx.cursor").read_text())
+            waits, last = self._read("SELECT (SELECT count(*) FROM dirty), (SELECT value FROM revision)")
+            return waits == 0 and cursor["rev"] == last
+        return False
+
+    def check(self, server, readings):
+        """Compare what InfluxDB has of derived records with the store."""
+        hours, indices = self._read("SELECT (SELECT count(*) FROM hour), (SELECT count(*) FROM site_index)")
+        found = server.count("air", "qc"), server.count("hour", "qc"), server.count("index", "table")
+        assert found == (readings, hours, indices), f"InfluxDB has {found}, the store {(readings, hours, indices)}"
+
+    def _read(self, sql):
+        db = sqlite3.connect(f"{Path(self._path).as_uri()}?mode=ro", uri=True)
+        try:
+            return db.execute(sql).fetchone()
+        finally:
+            db.close()
