@@ -1,6 +1,7 @@
 """Fixtures that every test may use, and the list of absent components at the end."""
 
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+# A process holds the lock of each store that it ever opened for writing: here hundreds, which no gateway does.
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 settings.register_profile("lichen", deadline=None)  # shared machines: a slow example is no failure
 settings.load_profile("lichen")
 

@@ -17,6 +17,8 @@ RAW_HORIZON: Final = "horizon_hour"
 AIR_HORIZON: Final = "air_horizon_hour"
 RECORD_HORIZON: Final = "record_horizon_hour"
 _BUSY_TIMEOUT_S: Final = 10.0
+_locks: Final[dict[tuple[int, Path], int]] = {}
+"""Descriptors of the locks that this process holds, by its id (a fork has none of them) and the file's path."""
 
 
 def open_writer(store_dir: Path, alive: Callable[[], None] = lambda: None) -> sqlite3.Connection:
@@ -96,14 +98,21 @@ def _connect(path: Path, mode: str) -> tuple[sqlite3.Connection, int]:
 
 def lock(store_dir: Path) -> None:
     """Hold the store for this process until it ends; a second writer would store readings twice."""
-    descriptor = os.open(store_dir / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    path = store_dir / "writer.lock"
+    mine = os.getpid(), path.absolute()
+    if (held := _locks.get(mine)) is not None:
+        if path.exists() and path.stat().st_ino == os.fstat(held).st_ino:
+            return  # and not opened again: closing any descriptor of it would give the lock up
+        os.close(held)  # of a store that is no more
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # of the process: it may open its store again
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
         raise StoreError(
             store_dir, "is written by another gateway", "stop that one, or name another [store] dir"
         ) from error
+    _locks[mine] = descriptor
 
 
 @contextmanager
