@@ -10,12 +10,13 @@ BIN := .venv/bin
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
 
-# Everything that can run here; what is absent is listed at the end. LICHEN_REQUIRE=all makes an absent part a failure.
+# Everything that can run here; what is absent is listed at the end. LICHEN_REQUIRE=all makes an absent part a failure,
+# and adds the tests marked long.
 test: .venv/dev
 	-@sh tools/get_mosquitto.sh
 	-@sh tools/get_micropython.sh
 	-@sh tools/get_micropython.sh 32
-	$(BIN)/python -m pytest -m "not accept and not soak and not systemd"
+	$(BIN)/python -m pytest -m "not accept and not soak and not systemd$(if $(LICHEN_REQUIRE),, and not long)"
 
 # Lint, format, types, direction of imports.
 check: .venv/dev

@@ -16,6 +16,20 @@ settings.register_profile("lichen", deadline=None)  # shared machines: a slow ex
 settings.load_profile("lichen")
 
 
+LONG = {
+    "test_backup.py", "test_check_broker.py", "test_commands.py", "test_deploy_influx.py", "test_full_disk.py",
+    "test_migrations.py", "test_sink_outages.py", "test_sink_withdrawn.py",
+}  # fmt: skip
+"""Together five minutes: `make test` runs them where LICHEN_REQUIRE is set."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in LONG:
+            item.add_marker("long")
+
+
 def _fixture(component):
     @pytest.fixture(scope="session", name=component.name)
     def found():
