@@ -9,8 +9,10 @@ import components
 import pytest
 from hypothesis import settings
 
+from gateway.store import database
+
 sys.path.insert(0, str(Path(__file__).parent))
-# A process holds the lock of each store that it ever opened for writing: here hundreds, which no gateway does.
+# A process holds the lock of each store that it ever opened for writing: one test can open hundreds, no gateway does.
 resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 settings.register_profile("lichen", deadline=None)  # shared machines: a slow example is no failure
 settings.load_profile("lichen")
@@ -43,6 +45,15 @@ micropython = _fixture(components.MICROPYTHON)
 micropython32 = _fixture(components.MICROPYTHON32)
 influxd = _fixture(components.INFLUXD)
 chromium = _fixture(components.CHROMIUM)
+
+
+@pytest.fixture(autouse=True)
+def _locks_end_with_their_test():
+    """Hundreds of locks that stay open would take the descriptors below 1024, and `select` knows no others."""
+    yield
+    for descriptor in database._locks.values():
+        os.close(descriptor)
+    database._locks.clear()
 
 
 @pytest.fixture(scope="session")
