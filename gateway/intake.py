@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 from calibration.quantities import WIRE_COLUMNS
 from gateway import wire
 from gateway.broker import Message
+from gateway.bulk import Run, read_runs
 from gateway.settings import DeadLetters as Limits
 from gateway.settings import Store
 from gateway.store import counters, deadletters, health, kits
@@ -26,6 +27,7 @@ RECEIPT_BOOTS: Final = 32
 RECEIPT_AGE_MS: Final = 60 * 86_400_000
 _RECEIPT_EVERY_S: Final = 1.0
 _KNOWN_TOPICS: Final = 4096
+_OF_ROWS: Final = ("/obs", "/backlog")
 _KINDS: Final = frozenset({"obs", "backlog", "about", "status", "diag"})
 
 _UPGRADE_LETTERS: Final = 100
@@ -112,8 +114,12 @@ class Intake:
             self.announce_time()
 
     def _store_all(self, messages: Sequence[Message], doomed: Doomed) -> None:
-        for message in messages:
-            self._store_one(message, doomed.get(id(message)))
+        runs = read_runs([m.payload if m.topic.endswith(_OF_ROWS) else None for m in messages])
+        for message, run in zip(messages, runs, strict=True):
+            kit, kind = self._address(message)
+            error = self._attempt(kit, kind, message, doomed.get(id(message)), run=run)
+            if error:
+                self._bury(kit, message, error)
 
     def _store_alone(self, message: Message) -> None:
         """Store one message; where that fails for a mistake of this program it becomes a dead letter."""
@@ -214,12 +220,6 @@ class Intake:
         sync = int(self.clock_error_s() is not None)
         self._publish("gateway/time", wire.encode(wire.GatewayTime(wire.VERSION, t, ms, sync)), 0)
 
-    def _store_one(self, message: Message, doom: str | None) -> None:
-        kit, kind = self._address(message)
-        error = self._attempt(kit, kind, message, doom)
-        if error:
-            self._bury(kit, message, error)
-
     def _replay_one(self, letter: Letter, message: Message, doom: str | None) -> Outcome:
         if letter.is_truncated:
             return Outcome(letter.id, letter.reason, "only its beginning was kept; it cannot be replayed")
@@ -245,13 +245,14 @@ class Intake:
         return known
 
     def _attempt(
-        self, kit: str | None, kind: str, message: Message, doom: str | None, *, again: bool = False
-    ) -> WireError | None:
+        self, kit: str | None, kind: str, message: Message, doom: str | None, *, run: Run | None = None,
+        again: bool = False,
+    ) -> WireError | None:  # fmt: skip
         """Route a message; returns why it is none that can be stored."""
         try:
             if doom is not None:
                 return WireError(Reason.INTERNAL, doom)
-            self._route(kit, kind, message, again=again)
+            self._route(kit, kind, message, run, again=again)
         except WireError as error:
             return error
         except sqlite3.Error:
@@ -260,7 +261,7 @@ class Intake:
             raise _UnforeseenError(message, error) from error
         return None
 
-    def _route(self, kit: str | None, kind: str, message: Message, *, again: bool) -> None:
+    def _route(self, kit: str | None, kind: str, message: Message, run: Run | None, *, again: bool) -> None:
         if kit is None or kind not in _KINDS:
             raise WireError(Reason.BAD_TOPIC, "not the topic of a kit that the gateway reads")
         if not self._has_room_for(kit):
@@ -274,7 +275,7 @@ class Intake:
         elif kind == "diag":
             self._store_diag(kit, message, again=again)
         else:
-            self._store_batch(kit, message, live=kind == "obs" and not again)
+            self._store_batch(kit, message, run, live=kind == "obs" and not again)
 
     def _has_room_for(self, kit: str) -> bool:
         return self._raw.knows(kit) or kits.count(self._db) < self._max_kits
@@ -292,10 +293,14 @@ class Intake:
             health.set_last(self._db, number, message.received_ms, message.payload)
         health.add(self._db, number, message.received_ms, numbers)
 
-    def _store_batch(self, kit: str, message: Message, *, live: bool) -> None:
-        batch = wire.decode_batch(message.payload)
-        added = self._raw.add(kit, batch, message.received_ms, self._error_s, live=live)
-        self._owed.setdefault(kit, set()).add(batch.boot)
+    def _store_batch(self, kit: str, message: Message, run: Run | None, *, live: bool) -> None:
+        added = None if run is None else self._raw.add_run(kit, run, message.received_ms, self._error_s)
+        if run is not None and added is not None:
+            boot = run.boot
+        else:
+            batch = wire.decode_batch(message.payload)
+            boot, added = batch.boot, self._raw.add(kit, batch, message.received_ms, self._error_s, live=live)
+        self._owed.setdefault(kit, set()).add(boot)
         self._count(kit, message, batches=1, rows=added.new, late_rows=added.late, duplicates=added.duplicates)
         if added.conflicts:
             seqs = ", ".join(str(s) for s in added.conflicts[:10])
@@ -336,4 +341,7 @@ class Intake:
 
     def _count(self, kit: str | None, message: Message, **counts: int) -> None:
         number = self._raw.kit_id(kit, message.received_ms) if kit else 0
-        self._counts.setdefault(number, Counter()).update(counts)
+        known = self._counts.setdefault(number, Counter())
+        for name, count in counts.items():
+            if count:
+                known[name] += count

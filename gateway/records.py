@@ -13,6 +13,7 @@ from calibration.flags import Flag, Reason, reason_names
 __all__ = [
     "HOUR_MS",
     "HOUR_S",
+    "NULL",
     "AirHour",
     "Flag",
     "Floats",
@@ -26,6 +27,9 @@ __all__ = [
     "TimeSource",
     "reason_names",
 ]
+
+NULL: Final = -(2**63)
+"""How null stands in arrays of wire integers: the lowest of 64 bits, which the wire refuses as a value."""
 
 HOUR_S: Final = 3600
 HOUR_MS: Final = 3_600_000

@@ -260,6 +260,14 @@ def _check_columns(names: tuple[str, ...]) -> str | None:
     return next((name for name in names if name not in WIRE_COLUMNS), None)
 
 
+def are_known_columns(names: tuple[str, ...]) -> bool:
+    """Tell whether these are columns that a batch may have."""
+    try:
+        return _check_columns(names) is None
+    except WireError:
+        return False
+
+
 def _check_values(batch: Batch) -> None:
     unknown = _check_columns(batch.cols)
     rows, at = batch.rows, batch.layout

@@ -7,14 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.records import Ints
+from gateway.records import NULL, Ints
 
 Row = Sequence[int | None]
 
 _DTYPE: Final[dict[int, np.dtype[Any]]] = {4: np.dtype("<i4"), 8: np.dtype("<i8")}
-_NULL: Final = {4: -(2**31), 8: -(2**63)}
-NULL: Final = _NULL[8]
-"""How null stands in unpacked arrays: the lowest 64-bit integer (the wire refuses it as a value)."""
+_NULL: Final = {4: -(2**31), 8: NULL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,24 +23,22 @@ class Packed:
     rows: bytes
 
 
-def pack(rows: Sequence[Row]) -> Packed:
-    """Pack rows in 4 bytes a value where all fit, else in 8."""
+def table_of(rows: Sequence[Row]) -> Ints:
+    """Return rows of the same columns as int64 [rows, columns]; None becomes `NULL`."""
     flat = list(chain.from_iterable(rows))
     if None in flat:
-        return _pack_nulls(np.array([NULL if v is None else v for v in flat], dtype=np.int64))
-    values: Ints = np.array(flat, dtype=np.int64)
-    return (
-        Packed(4, values.astype(_DTYPE[4]).tobytes())
-        if _fits(values)
-        else Packed(8, values.astype(_DTYPE[8]).tobytes())
-    )
+        flat = [NULL if v is None else v for v in flat]
+    return np.array(flat, dtype=np.int64).reshape(len(rows), -1)
 
 
-def _pack_nulls(values: Ints) -> Packed:
-    null = values == NULL
-    if null.all() or _fits(values[~null]):
-        return Packed(4, np.where(null, _NULL[4], values).astype(_DTYPE[4]).tobytes())
-    return Packed(8, values.astype(_DTYPE[8]).tobytes())
+def pack(table: Ints) -> Packed:
+    """Pack int64 [rows, columns] in 4 bytes a value where all fit, else in 8."""
+    if _fits(table):
+        return Packed(4, table.astype(_DTYPE[4]).tobytes())
+    null = table == NULL
+    if null.all() or _fits(table[~null]):
+        return Packed(4, np.where(null, _NULL[4], table).astype(_DTYPE[4]).tobytes())
+    return Packed(8, table.astype(_DTYPE[8]).tobytes())
 
 
 def _fits(values: Ints) -> bool:

@@ -2,20 +2,21 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple
+
+import numpy as np
 
 from gateway.clock import Receipt, Wait
-from gateway.records import TimeSource
+from gateway.records import NULL, Ints, TimeSource
 from gateway.store import chunks, database, tombstones
-from gateway.store.chunks import NULL, Packed, Row
+from gateway.store.chunks import Packed, Row
 from gateway.store.database import take_revisions
 from gateway.wire import Layout, layout_of
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkKey:
+class ChunkKey(NamedTuple):
     """What the rows of one chunk have in common."""
 
     kit: int
@@ -39,7 +40,9 @@ class _Pending:
     received_ms: int
     time_from_ms: int | None
     time_to_ms: int | None
+    tables: list[Ints] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
+    """Those that came one by one; the others are tables already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +99,25 @@ class ChunkLog:
 
     def append(self, key: ChunkKey, row: Row, time_ms: int | None, received_ms: int) -> None:
         """Add a row, at `time_ms` with its shift."""
-        self.extend(key, (row,), time_ms, time_ms, received_ms)
+        self._pend(key, time_ms, time_ms, received_ms).rows.append(row)
         if self._withdrawn and key.hour is not None:
             name = (key.kit, key.boot, _integer(row[key.layout.seq]))
             if self._withdrawn.get(name) == time_ms:
                 del self._withdrawn[name]
 
-    def extend(
-        self, key: ChunkKey, rows: Sequence[Row], time_from_ms: int | None, time_to_ms: int | None, received_ms: int
-    ) -> None:
-        """Add rows of which none was taken out before, at times from `time_from_ms` to `time_to_ms`."""
+    def extend(self, key: ChunkKey, table: Ints, time_from_ms: int, time_to_ms: int, received_ms: int) -> None:
+        """Add rows [rows, columns] of which none was taken out before, at times from `time_from_ms` to `time_to_ms`."""
+        self._pend(key, time_from_ms, time_to_ms, received_ms).tables.append(table)
+
+    def _pend(self, key: ChunkKey, time_from_ms: int | None, time_to_ms: int | None, received_ms: int) -> _Pending:
         if (pending := self._pending.get(key)) is None:
             pending = self._pending[key] = _Pending(received_ms, time_from_ms, time_to_ms)
             self._kits.add(key.kit)
         elif pending.time_from_ms is not None and pending.time_to_ms is not None:
             pending.time_from_ms = min(pending.time_from_ms, _integer(time_from_ms))
             pending.time_to_ms = max(pending.time_to_ms, _integer(time_to_ms))
-        pending.rows.extend(rows)
         pending.received_ms = max(pending.received_ms, received_ms)
+        return pending
 
     def flush_kit(self, kit: int) -> None:
         """Write everything if any of it is of this kit: what is pending cannot be searched."""
@@ -177,13 +181,13 @@ class ChunkLog:
         self._withdrawn.clear()
 
     def _values(self, key: ChunkKey, pending: _Pending) -> tuple[object, ...]:
-        packed = chunks.pack(pending.rows)
-        at = key.layout.seq
-        seqs = cast("list[int]", [row[at] for row in pending.rows])
+        tables = [*pending.tables, chunks.table_of(pending.rows)] if pending.rows else pending.tables
+        table = tables[0] if len(tables) == 1 else np.concatenate(tables)
+        packed, seqs = chunks.pack(table), table[:, key.layout.seq]
         return (
-            key.kit, key.boot, key.hour, min(seqs), max(seqs), len(seqs), pending.time_from_ms, pending.time_to_ms,
-            key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s, key.shift_ms, key.waits,
-            self._column_set(key.layout.names), packed.width, packed.rows,
+            key.kit, key.boot, key.hour, int(seqs.min()), int(seqs.max()), len(seqs), pending.time_from_ms,
+            pending.time_to_ms, key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s,
+            key.shift_ms, key.waits, self._column_set(key.layout.names), packed.width, packed.rows,
         )  # fmt: skip
 
     def _read(self, number: int) -> Taken:

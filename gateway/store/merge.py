@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 
 from gateway.clock import FUTURE_LIMIT_S, Receipt
-from gateway.records import Ints
+from gateway.records import NULL, Ints
 from gateway.store import chunks
-from gateway.store.chunks import NULL, Packed
+from gateway.store.chunks import Packed
 from gateway.store.database import transaction
 
 QUIET_MS: Final = 3_600_000
@@ -109,16 +109,16 @@ def _join(db: sqlite3.Connection, run: Sequence[_Part]) -> int:
         "ORDER BY rev"
     ).fetchall()
     columns = found[0][1].split(",")
-    ids, widths, tables = [], [], []
+    ids, tables = [], []
     for chunk, _, width, rows, received_ms, error_s in found:
         table = chunks.unpack(Packed(width, rows), len(columns))
         if not _doubted(table, columns, Receipt(received_ms, error_s).bound_ms):
             ids.append(chunk)
-            widths.append(width)
             tables.append(table)
     if len(ids) < 2:
         return 0
-    joined = _packed(np.concatenate(tables), columns.index("seq"), max(widths))
+    table = np.concatenate(tables)
+    joined = chunks.pack(table[np.argsort(table[:, columns.index("seq")], kind="stable")])
     facts = db.execute(
         "SELECT min(seq_from), max(seq_to), sum(row_count), min(time_from_ms), max(time_to_ms), max(received_ms) "  # noqa: S608
         f"FROM chunk WHERE id IN ({_numbers(ids)})"
@@ -141,11 +141,3 @@ def _doubted(table: Ints, columns: Sequence[str], bound_ms: int | None) -> bool:
         return False
     t, q = table[:, columns.index("t")], table[:, columns.index("q")]
     return bool(((q > 0) & (t != NULL) & (t * 1000 > bound_ms)).any())
-
-
-def _packed(table: Ints, seq_at: int, width: int) -> Packed:
-    """Pack rows in the order of seq; null is another number in each width."""
-    table = table[np.argsort(table[:, seq_at], kind="stable")]
-    if width == 4:
-        return Packed(4, np.where(table == NULL, -(2**31), table).astype("<i4").tobytes())
-    return Packed(8, table.astype("<i8").tobytes())

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.records import HOUR_MS, HOUR_S
+from gateway.records import HOUR_MS, HOUR_S, NULL
 from gateway.store import chunks
-from gateway.store.chunks import NULL, Packed
+from gateway.store.chunks import Packed
 
 DAY_HOURS: Final = 24
 _NEWEST_CHUNKS: Final = 200_000
@@ -99,8 +99,9 @@ def _counted(db: sqlite3.Connection) -> dict[int, dict[str, int]]:
 
 def _waiting(db: sqlite3.Connection, since_ms: int) -> dict[int, int]:
     return dict(
+        # The unary plus keeps SQLite from walking the whole log by kit.
         db.execute(
-            "SELECT kit, sum(row_count) FROM chunk WHERE waits IS NOT NULL AND received_ms >= ? GROUP BY kit",
+            "SELECT kit, sum(row_count) FROM chunk WHERE waits IS NOT NULL AND received_ms >= ? GROUP BY +kit",
             (since_ms,),
         )
     )

@@ -6,16 +6,15 @@ comes late can so move one that is stored.
 """
 
 import sqlite3
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from operator import lt
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 
+from gateway.bulk import Run
 from gateway.clock import ERROR_SET_S, SHIFTS, Anchor, Receipt, Wait, hour_of, place
 from gateway.records import HOUR_MS, TimeSource
 from gateway.store import chunks
@@ -68,8 +67,6 @@ class Placer:
         now_ms: int | None = None,
     ) -> int:  # fmt: skip
         """Put rows of one boot, rising by seq, into the log; returns how many fell into sealed hours."""
-        if (times_s := self._plain_times_s(kit, layout, rows, receipt)) is not None:
-            return self._place_plain(kit, boot, layout, rows, times_s, receipt)
         candidates: list[_Candidate] = []
         for row in rows:
             where = place(
@@ -87,43 +84,29 @@ class Placer:
                 candidates.append(_Candidate(where.time_ms, boot, seq, key, row, receipt.received_ms))
         return self._settle(kit, candidates) if candidates else 0
 
+    def place_run(self, kit: int, run: Run, receipt: Receipt) -> int | None:
+        """Put a run into the log as it is, hour by hour; returns how many rows fell into sealed hours.
+
+        None, with nothing done, where a row might meet another of the kit, or claims a time after its receipt.
+        """
+        bound_ms = receipt.bound_ms
+        if self._log.has_taken or run.time_from_s * 1000 <= self._newest_ms(kit):
+            return None
+        if bound_ms is not None and run.time_to_s * 1000 > bound_ms:
+            return None
+        error_s = ERROR_SET_S + (receipt.clock_error_s or 0)
+        late = 0
+        for hour, table, from_s, to_s in run.hours():
+            key = ChunkKey(kit, run.boot, run.layout, hour, TimeSource.KIT, error_s, None, receipt.clock_error_s)
+            self._log.extend(key, table, from_s * 1000, to_s * 1000, receipt.received_ms)
+            late += len(table) * (hour < self._log.horizon_hour)
+        self._newest[kit] = run.time_to_s * 1000
+        return late
+
     def resettle(self, kit: int, bases_ms: Iterable[int]) -> None:
         """Close the gaps that rows left which stood at these times."""
         self._log.flush()
         self._resolve(kit, set(bases_ms), [])
-
-    def _plain_times_s(self, kit: int, layout: Layout, rows: Sequence[Row], receipt: Receipt) -> list[int] | None:
-        """Return the times of rows that all tell a believed one, later than any of the kit's; else None.
-
-        Most rows are such: they are put into the log as they are, without looking at each.
-        """
-        if self._log.has_taken or {row[layout.q] for row in rows} != {2} or len({row[layout.dt] for row in rows}) > 1:
-            return None
-        times_s = [row[layout.t] for row in rows]
-        if None in times_s:
-            return None
-        plain = cast("list[int]", times_s)
-        bound_ms = receipt.bound_ms
-        later = plain[0] * 1000 > self._newest_ms(kit) and (bound_ms is None or plain[-1] * 1000 <= bound_ms)
-        return plain if later and all(map(lt, plain, islice(plain, 1, None))) else None
-
-    def _place_plain(
-        self, kit: int, boot: int, layout: Layout, rows: Sequence[Row], times_s: list[int], receipt: Receipt
-    ) -> int:
-        """Put rows of one interval length, rising by time, into the log hour by hour."""
-        dt = _integer(rows[0][layout.dt])
-        error_s = ERROR_SET_S + (receipt.clock_error_s or 0)
-        start = late = 0
-        while start < len(rows):
-            hour = hour_of(times_s[start] * 1000, dt)
-            next_s = -(-((hour + 1) * HOUR_MS + dt * 500) // 1000)
-            end = len(rows) if times_s[-1] < next_s else bisect_left(times_s, next_s, start)
-            key = ChunkKey(kit, boot, layout, hour, TimeSource.KIT, error_s, None, receipt.clock_error_s)
-            self._log.extend(key, rows[start:end], times_s[start] * 1000, times_s[end - 1] * 1000, receipt.received_ms)
-            late += (end - start) * (hour < self._log.horizon_hour)
-            start = end
-        self._newest[kit] = times_s[-1] * 1000
-        return late
 
     def _settle(self, kit: int, candidates: Sequence[_Candidate]) -> int:
         bases = [candidate.base_ms for candidate in candidates]
@@ -195,14 +178,14 @@ class Placer:
                 continue
             share = shares.get((base_ms, key.boot, _integer(row[key.layout.seq])), own)
             hour = hour_of(base_ms, _integer(row[key.layout.dt]))
-            self._append(replace(key, hour=hour, waits=None, received_ms=None), row, base_ms, taken.received_ms, share)
+            self._append(key._replace(hour=hour, waits=None, received_ms=None), row, base_ms, taken.received_ms, share)
 
     def _append(self, key: ChunkKey, row: Row, base_ms: int, received_ms: int, share: int | None) -> None:
         if share is None:
-            crowded = replace(key, hour=None, shift_ms=0, waits=Wait.CROWDED, received_ms=received_ms)
+            crowded = key._replace(hour=None, shift_ms=0, waits=Wait.CROWDED, received_ms=received_ms)
             self._log.append(crowded, row, base_ms, received_ms)
         else:
-            self._log.append(replace(key, shift_ms=share), row, base_ms + share, received_ms)
+            self._log.append(key._replace(shift_ms=share), row, base_ms + share, received_ms)
 
 
 def _shares(standing: Iterable[_Standing], new: Iterable[_Candidate]) -> dict[tuple[int, int, int], int | None]:

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.bulk import Run
 from gateway.clock import FUTURE_LIMIT_S, Receipt, Wait
+from gateway.records import NULL
 from gateway.store import chunks, kits
 from gateway.store.boots import Boot, Boots
-from gateway.store.chunks import NULL, Packed, Row
+from gateway.store.chunks import Packed, Row
 from gateway.store.database import last_revision
 from gateway.store.log import ChunkLog, Taken
 from gateway.store.placing import Placer
@@ -108,6 +110,20 @@ class RawWriter:
         boot = self._boots.get(kit, rows.boot, heard_ms, first_seq=rows.first)
         self._boots.settle(kit, rows.boot, rows.seqs[0], rows.seqs[-1])
         boot.hear(rows.first, heard_ms)
+
+    def add_run(self, name: str, run: Run, received_ms: int, clock_error_s: int | None) -> Added | None:
+        """Store a run of which all is new and tells nothing new of its boot's clock; None, with nothing done, else."""
+        kit = self.kit_id(name, received_ms)
+        boot = self._boots.get(kit, run.boot, received_ms, first_seq=run.first)
+        known_from = boot.clock.offset_seq
+        if known_from is None or run.seq_from <= known_from or boot.stored.overlaps(run.seq_from, run.seq_to):
+            return None
+        late = self._placer.place_run(kit, run, Receipt(received_ms, clock_error_s))
+        if late is None:
+            return None
+        boot.cover(run.seq_from, run.seq_to)
+        boot.hear(run.first, received_ms)
+        return Added(len(run.values), late, 0, [])
 
     def add(self, name: str, batch: Batch, received_ms: int, clock_error_s: int | None, *, live: bool) -> Added:
         """Store the rows of a batch that are new, and tell what the others are.

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from calibration.quantities import CHANNELS
-from gateway.records import Floats, Ints, Readings
+from gateway.records import NULL, Floats, Ints, Readings
 from gateway.store import chunks
-from gateway.store.chunks import NULL, Packed
+from gateway.store.chunks import Packed
 
 CHUNK_COLUMNS = (
     "chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s, shift_ms "

@@ -40,6 +40,9 @@ class SeqSet:
 
     def add(self, low: int, high: int) -> tuple[tuple[int, int], list[int]]:
         """Add all from low to high; returns the merged interval and the starts of those it swallowed."""
+        if self._ends and low == self._ends[-1] + 1:  # as rows mostly come
+            self._ends[-1] = high
+            return (self._starts[-1], high), self._starts[-1:]
         i = bisect_right(self._starts, low - 1)
         if i and self._ends[i - 1] >= low - 1:
             i -= 1

@@ -7,9 +7,9 @@ from typing import Final
 import numpy as np
 
 from gateway.clock import BootClock, Receipt, Wait, hour_of
-from gateway.records import Ints, TimeSource
+from gateway.records import NULL, Ints, TimeSource
 from gateway.store import chunks
-from gateway.store.chunks import NULL, Packed
+from gateway.store.chunks import Packed
 
 _CHUNKS: Final = """
 SELECT boot, hour, names, width, rows, time_source, offset_s, shift_ms, waits, received_ms, clock_error_s
