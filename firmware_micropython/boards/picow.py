@@ -17,4 +17,3 @@ PINS = (
 UARTS = (("a", 0, "pms_a_tx", "pms_a_rx"), ("b", 1, "pms_b_tx", "pms_b_rx"))  # channel, id, signals
 I2C = (0, "i2c_sda", "i2c_scl")
 SHT31_ADDRESS = 0x44
-PMS_WARMUP_S = 30  # the datasheet's time until a started fan gives stable data

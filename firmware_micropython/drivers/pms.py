@@ -1,4 +1,9 @@
-"""Plantower PMS5003 on a UART, 9600 8N1: a pure parser of its bytes, and the sensor read in passive mode."""
+"""Plantower PMS5003 and PMS7003 on a UART, 9600 8N1: a pure parser of their bytes, and the sensor in passive mode.
+
+The pattern of all drivers: a pure part that turns bytes into integers and counts what it refused, and a class with
+PREFIX (whose counters count), TYPE, TIMEOUT_MS, STUCK_S, `channels` of (name, scale, unit), `bad` (frames refused) and
+the methods below. None of them waits: the sampler asks with trigger() and looks with poll() until the time is up.
+"""
 
 import struct
 
@@ -8,6 +13,8 @@ NAMES = (
 )  # fmt: skip
 PASSIVE = b"\x42\x4d\xe1\x00\x00\x01\x70"
 READ = b"\x42\x4d\xe2\x00\x00\x01\x71"
+SLEEP = b"\x42\x4d\xe4\x00\x00\x01\x73"
+WAKE = b"\x42\x4d\xe4\x00\x01\x01\x74"
 _HEAD = b"\x42\x4d"
 _DATA = 28  # length field of a data frame
 _REPLY = 4  # of a command's reply, 8 bytes long; peers that do not know it report false checksum errors
@@ -54,23 +61,39 @@ class Parser:
 
 
 class Pms:
-    """One PMS5003, asked for a frame per sample. The UART must not block (timeout 0, the default)."""
+    """One sensor, asked for a frame per sample. The UART must not block (timeout 0, the default)."""
 
     PREFIX = "pm"
-    TYPE = "PMS5003"
     TIMEOUT_MS = 800
+    STUCK_S = 1800  # without any of its numbers moving, in air that has particles
+    WARMUP_S = 30  # after its fan starts (datasheet v2.3, as quoted in AirGradient's firmware-one-openair issue 382)
 
-    def __init__(self, uart, channels):
-        """`channels`: which of NAMES go out."""
+    def __init__(self, uart, channels, kind="PMS5003"):
+        """`channels`: which of NAMES go out. `kind`: PMS5003 or PMS7003, which no frame tells apart."""
+        self.TYPE = kind
         self._uart = uart
         self._pick = [NAMES.index(name) for name in channels]
         self._parser = Parser()
         # mass on the wire in 0.1 ug/m3, counts as they are
         self.channels = [(name, 10, "ug/m3") if name[0] == "p" else (name, 1, "1/dl") for name in channels]
+        self.zero = False  # whether the last frame says what cannot be: no particles at all, or mass without any
+
+    @property
+    def bad(self):
+        """Frames refused."""
+        return self._parser.bad
 
     def start(self):
         """Puts the sensor into passive mode; it starts in active mode whenever it gets power."""
         self._uart.write(PASSIVE)
+
+    def sleep(self):
+        """Stops fan and laser."""
+        self._uart.write(SLEEP)
+
+    def wake(self):
+        """Starts them; it wakes in active mode, and what it sends until the next start() is dropped."""
+        self._uart.write(WAKE)
 
     def trigger(self):
         """Asks for a frame; whatever came unasked is dropped."""
@@ -86,9 +109,14 @@ class Pms:
         bad = self._parser.bad
         for frame in self._parser.feed(data):
             if len(frame) == 12:
+                self.zero = not any(frame) or (not frame[6] and any(frame[:6]))
                 return [frame[i] for i in self._pick]
         return False if self._parser.bad != bad else None
 
     def give_up(self):
         """No answer in time: perhaps it lost power and is back in active mode."""
         self.start()
+
+    def check(self):
+        """Whether it is there: None, since it must be waited for; the first samples tell."""
+        return None

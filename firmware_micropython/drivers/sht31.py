@@ -1,6 +1,7 @@
 """Sensirion SHT31 on I2C: a pure decoder of its six bytes, and single-shot measurements without clock stretching."""
 
 SINGLE_SHOT = b"\x24\x00"  # high repeatability; ready after 15.5 ms at most
+STATUS = b"\xf3\x2d"
 
 
 def crc8(data):
@@ -29,15 +30,24 @@ class Sht31:
     PREFIX = "env"
     TYPE = "SHT31"
     TIMEOUT_MS = 200
+    STUCK_S = 3600  # noise moves the last bit of either value far sooner
+    WARMUP_S = 0
     channels = [("temp", 1, "degC"), ("rh", 1, "percent")]  # scale 1: already in 0.01
+    zero = False
 
     def __init__(self, i2c, address=0x44):
         self._i2c = i2c
         self._address = address
         self._asked = False
+        self.bad = 0
 
     def start(self):
         """Nothing to prepare."""
+
+    def sleep(self):
+        """It sleeps between single shots."""
+
+    wake = sleep
 
     def trigger(self):
         """Starts a measurement; an absent sensor does not acknowledge."""
@@ -56,7 +66,19 @@ class Sht31:
             buf = self._i2c.readfrom(self._address, 6)
         except OSError:  # not acknowledged: still measuring, or gone
             return None
-        return decode(buf) or False
+        values = decode(buf)
+        if not values:
+            self.bad += 1
+        return values or False
 
     def give_up(self):
         """The next trigger starts afresh."""
+
+    def check(self):
+        """Whether its status register answers with a right checksum."""
+        try:
+            self._i2c.writeto(self._address, STATUS)
+            buf = self._i2c.readfrom(self._address, 3)
+        except OSError:
+            return False
+        return crc8(buf[:2]) == buf[2]

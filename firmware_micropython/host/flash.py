@@ -1,6 +1,7 @@
 """A kit's flash on an image file: littlefs on a block device, created and formatted if the image is absent."""
 
 import os
+import time
 
 import vfs
 
@@ -8,9 +9,12 @@ BLOCK = 4096
 
 
 class ImageDevice:
-    """Block device over a file; every write goes to the operating system at once, so a killed kit keeps its rows."""
+    """Block device over a file; every write goes to the operating system at once, so a killed kit keeps its rows.
+    `erase_ms`: how long an erase stops everything, as it does on a board.
+    """
 
-    def __init__(self, path, size):
+    def __init__(self, path, size, erase_ms=0):
+        self._erase_ms = erase_ms
         self.new = False
         try:
             size = os.stat(path)[6]
@@ -35,12 +39,14 @@ class ImageDevice:
             return self._blocks
         if op == 5:
             return BLOCK
-        return 0  # erase: littlefs does not need erased bytes to read as 0xFF
+        if op == 6 and self._erase_ms:  # littlefs does not need erased bytes to read as 0xFF
+            time.sleep_ms(self._erase_ms)
+        return 0
 
 
-def mount(path, size, where):
+def mount(path, size, where, erase_ms=0):
     """Mounts the image's file system."""
-    device = ImageDevice(path, size)
+    device = ImageDevice(path, size, erase_ms)
     if device.new:
         vfs.VfsLfs2.mkfs(device)
     vfs.mount(vfs.VfsLfs2(device), where)

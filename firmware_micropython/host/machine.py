@@ -4,6 +4,13 @@ import time
 
 BENCH = {}  # ("uart", id) or ("i2c", id, address) -> simulated sensor; ("rtc",) -> whether it is valid at power-on
 PWRON_RESET = 1
+HARD_RESET = 2
+WDT_RESET = 3
+DEEPSLEEP_RESET = 4
+SOFT_RESET = 5
+BROWNOUT_RESET = 6
+cause = PWRON_RESET  # set by run.py before the node is built
+watchdogs = []  # those started
 
 
 class Pin:
@@ -47,6 +54,12 @@ class I2C:
     def readfrom(self, address, n):
         return self._device(address).read(n)
 
+    def readfrom_mem(self, address, register, n):
+        return self._device(address).read_register(register, n)
+
+    def scan(self):
+        return sorted([key[2] for key in BENCH if key[:2] == ("i2c", self._number) and BENCH[key].there()])
+
 
 class RTC:
     """Right from power-on, or garbage until it is set."""
@@ -68,13 +81,21 @@ class RTC:
 
 
 class WDT:
-    """A watchdog that only counts."""
+    """A watchdog that bites only where `bite` says so."""
 
     def __init__(self, id=0, timeout=5000):
+        self.timeout = timeout
         self.fed = 0
+        self.fed_ms = time.ticks_ms()
+        watchdogs.append(self)
 
     def feed(self):
         self.fed += 1
+        self.fed_ms = time.ticks_ms()
+
+
+def lightsleep(ms):
+    time.sleep_ms(ms)
 
 
 def unique_id():
@@ -87,4 +108,4 @@ def reset():
 
 
 def reset_cause():
-    return PWRON_RESET
+    return cause

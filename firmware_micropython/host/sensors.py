@@ -20,11 +20,20 @@ def _checked(data):
     return data + struct.pack(">H", sum(data))
 
 
+def _word(value):
+    """A 16-bit word of Sensirion's with its checksum."""
+    data = struct.pack(">H", value)
+    return data + bytes((crc8(data),))
+
+
 class PmsSim:
     """The sensor's end of the UART; `channel` a or b."""
 
-    def __init__(self, signal, channel):
+    def __init__(self, signal, channel, faults=None):
         self._signal = signal
+        self._faults = faults
+        self._last = None  # the last frame, for one that is stuck
+        self._awake = True
         self._at = signal.pick([name and name + "_" + channel for name in FRAME])
         self._carry = [0] * 12
         self._commands = b""
@@ -35,17 +44,21 @@ class PmsSim:
 
     def _frame(self):
         """One frame of the signal now, or None while the sensor is silent."""
+        fault = self._faults.now() if self._faults else None
         row = self._signal.at(time.time())
-        if row[self._at[1]] is None or row[self._at[4]] is None:
+        if not self._awake or fault == "silent" or row[self._at[1]] is None or row[self._at[4]] is None:
             return None
+        if fault == "stuck" and self._last:
+            return self._last
         values = []
         carry = self._carry
         for i, at in enumerate(self._at):
             value = (row[at] if at is not None else 0) or 0
             value += carry[i]
             carry[i] = value % 100
-            values.append(max(0, min(65535, value // 100)))
-        return _checked(b"\x42\x4d\x00\x1c" + struct.pack(">12H", *values) + b"\x97\x00")
+            values.append(0 if fault == "zero" else max(0, min(65535, value // 100)))
+        self._last = _checked(b"\x42\x4d\x00\x1c" + struct.pack(">12H", *values) + b"\x97\x00")
+        return self._faults.spoil(self._last) if fault == "noisy" else self._last
 
     def _send(self, data, delay):
         if not self._out:
@@ -66,13 +79,18 @@ class PmsSim:
             frame = self._frame()
             if frame:
                 self._send(frame, delay)
+        elif command == 0xE4:
+            self._awake = bool(data)
+            self._active = True
+            self._out = b""
         elif command == 0xE1 and self._frame_wanted():
             self._active = bool(data)
             self._send(_checked(b"\x42\x4d\x00\x04\xe1" + bytes((data,))), delay)
 
     def _frame_wanted(self):
         row = self._signal.at(time.time())
-        return row[self._at[1]] is not None
+        silent = self._faults and self._faults.now() == "silent"
+        return self._awake and not silent and row[self._at[1]] is not None
 
     def read(self):
         """The bytes that have come by now, or None."""
@@ -93,23 +111,32 @@ class Sht31Sim:
 
     MEASURE_MS = 15
 
-    def __init__(self, signal):
+    def __init__(self, signal, faults=None):
         self._signal = signal
+        self._faults = faults
+        self._last = None
         self._at = signal.pick(("temp", "rh"))
         self._data = None
         self._ready = 0
 
     def write(self, data):
         """A command."""
+        fault = self._faults.now() if self._faults else None
         row = self._signal.at(time.time())
         temp, rh = row[self._at[0]], row[self._at[1]]
-        if temp is None or rh is None:
+        if fault == "silent" or temp is None or rh is None:
             self._data = None
             raise OSError(19)
-        if data == b"\x24\x00":
+        if fault == "stuck" and self._last:
+            temp, rh = self._last
+        self._last = temp, rh
+        if data == b"\xf3\x2d":
+            self._data, self._ready = _word(0x8010), time.ticks_ms()
+        elif data == b"\x24\x00":
             ticks = ((temp + 4500) * 131070 + 17500) // 35000, (rh * 131070 + 10000) // 20000
-            words = [struct.pack(">H", max(0, min(65535, t))) for t in ticks]
-            self._data = b"".join([w + bytes((crc8(w),)) for w in words])
+            self._data = b"".join([_word(max(0, min(65535, t))) for t in ticks])
+            if fault == "noisy":
+                self._data = self._faults.spoil(self._data)
             self._ready = time.ticks_add(time.ticks_ms(), self.MEASURE_MS)
 
     def read(self, n):
@@ -118,3 +145,8 @@ class Sht31Sim:
             raise OSError(19)
         data, self._data = self._data, None
         return data[:n]
+
+    def there(self):
+        """Whether it acknowledges its address."""
+        row = self._signal.at(time.time())
+        return not (self._faults and self._faults.now() == "silent") and row[self._at[0]] is not None

@@ -25,7 +25,10 @@ def civil(t):
 
 
 class Clock:
-    """Uptime starts with it. The ticks beneath wrap: it must be asked every six days at least; the sampler does."""
+    """Uptime starts with it. The ticks beneath wrap: it must be asked every six days at least; the sampler does.
+
+    `set_count` and `step_s` (of the last setting that moved whole seconds) are for `diag`.
+    """
 
     def __init__(self, rtc, floor):
         self._rtc = rtc
@@ -34,6 +37,8 @@ class Clock:
         self._up_ms = 0
         self._offset = 0  # epoch - uptime, whole seconds
         self.quality = 0
+        self.set_count = 0
+        self.step_s = 0
         self._hold_over()
 
     def _hold_over(self):
@@ -62,18 +67,28 @@ class Clock:
         """UTC epoch second at that second of uptime, or None."""
         return up + self._offset if self.quality else None
 
-    def set(self, t, ms):
-        """Sets UTC from a trusted source. False if it says what cannot be."""
+    def set(self, t, ms, quality=2):
+        """Sets UTC from a trusted source, or (quality 1) from one that is better than nothing: then only where there is
+        nothing. False if it says what cannot be.
+        """
         if not self._plausible(t):
             return False
+        if quality < 2 and self.quality:
+            return True
         offset_ms = t * 1000 + ms - self.up_ms()
         # a jittering network must not make the whole seconds jump to and fro
         if self.quality < 2 or abs(offset_ms - self._offset * 1000) > 750:
+            before, had = self._offset, self.quality
             self._offset = (offset_ms + 500) // 1000
-        self.quality = 2
+            self.step_s = self._offset - before if had else 0
+        self.quality = quality
+        self.set_count += 1
+        self._write_rtc()
+        return True
+
+    def _write_rtc(self):
         year, month, day, hour, minute, second = civil(self.up_ms() // 1000 + self._offset)
         try:
             self._rtc.datetime((year, month, day, 0, hour, minute, second, 0))
         except (OSError, ValueError, TypeError):
             pass
-        return True

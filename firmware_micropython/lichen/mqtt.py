@@ -3,6 +3,7 @@
 PINGREQ = b"\xc0\x00"
 DISCONNECT = b"\xe0\x00"
 MAX_INBOUND = 4096
+MAX_TOPIC = 512  # of a message that is passed over
 
 
 class MqttError(Exception):
@@ -70,38 +71,78 @@ def subscribe(pid, topics):
 
 
 class Decoder:
-    """feed() bytes as they come, in any pieces; events are tuples that start with their name."""
+    """feed() bytes as they come, in any pieces; events are tuples that start with their name.
+
+    A PUBLISH larger than the limit is passed over, never held, and comes out as ("oversized", QoS, packet id): a
+    persistent session would bring it again for ever if the connection were given up instead.
+    """
 
     def __init__(self, limit=MAX_INBOUND):
         self._limit = limit
         self._buf = b""
+        self._skip = 0  # bytes still to come of a message passed over
 
     def feed(self, data):
         """The events completed by these bytes. MqttError: give up the connection."""
+        if self._skip:
+            passed = min(self._skip, len(data))
+            self._skip -= passed
+            data = data[passed:]
         buf = self._buf + data
         events = []
+        at = 0
         while True:
-            head, n = self._length(buf)
-            if not head or len(buf) < head + n:
+            head, n = _length(buf, at)
+            if not head:
                 break
-            events.append(_event(buf[0], buf[head : head + n]))
-            buf = buf[head + n :]
-        self._buf = buf
+            if n > self._limit:
+                event, used = _oversized(buf, at, head, n)
+                if not event:
+                    break
+                events.append(event)
+                at += used
+                self._skip = max(0, head + n - used - (len(buf) - at))
+                at = min(len(buf), at + head + n - used)
+            elif len(buf) - at < head + n:
+                break
+            else:
+                events.append(_event(buf[at], buf[at + head : at + head + n]))
+                at += head + n
+        self._buf = buf[at:]
         return events
 
-    def _length(self, buf):
-        """(header length, remaining length); header length 0 while it is incomplete."""
-        n = shift = 0
-        for i in range(1, min(len(buf), 5)):
-            n |= (buf[i] & 127) << shift
-            shift += 7
-            if buf[i] < 128:
-                if n > self._limit:
-                    raise TooLarge(n)
-                return i + 1, n
-        if len(buf) >= 5:
-            raise ProtocolError("length")
-        return 0, 0
+
+def _length(buf, at):
+    """(header length, remaining length) of the packet there; header length 0 while it is incomplete."""
+    n = shift = 0
+    for i in range(1, 5):
+        if at + i >= len(buf):
+            return 0, 0
+        byte = buf[at + i]
+        n |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return i + 1, n
+    raise ProtocolError("length")
+
+
+def _oversized(buf, at, head, n):
+    """(event, bytes looked at) of a PUBLISH that is not held; event None while its packet id is not there."""
+    qos = buf[at] >> 1 & 3
+    if buf[at] & 0xF0 != 0x30 or qos > 1:
+        raise TooLarge(n)
+    if not qos:
+        return ("oversized", 0, 0), head
+    at += head
+    if len(buf) < at + 2:
+        return None, 0
+    topic = 2 + (buf[at] << 8 | buf[at + 1])
+    if topic > MAX_TOPIC or topic + 2 > n:
+        raise TooLarge(topic)
+    at += topic
+    if len(buf) < at + 2:
+        return None, 0
+    return ("oversized", 1, buf[at] << 8 | buf[at + 1]), head + topic + 2
 
 
 def _event(head, body):
@@ -123,7 +164,7 @@ def _event(head, body):
 
 def _publish_event(head, body):
     qos = head >> 1 & 3
-    n = 2 + (body[0] << 8 | body[1]) if len(body) >= 2 else 2
+    n = 2 + (body[0] << 8 | body[1]) if len(body) >= 2 else 3
     end = n + (2 if qos else 0)
     if qos > 1 or len(body) < end:
         raise ProtocolError("publish")

@@ -10,6 +10,7 @@ OPEN_MS = 20_000
 CONNACK_MS = 10_000
 PING_MS = 30_000  # of silence in either direction
 PINGRESP_MS = 20_000
+SEND_MS = 20_000  # a peer that stopped reading
 CHECK_MS = 10_000
 SMALL = 512
 
@@ -25,11 +26,17 @@ class Link:
         self.connected = False  # set by the owner when CONNACK has come
         self._since = self._rx = self._tx = time.ticks_ms()
         self._pinged = None
+        self._sending = None  # since when a packet waits for the socket
 
-    async def open(self, host, port, hello):
-        """Connects and sends CONNECT. A host by name is resolved by a call that blocks: give boards an address."""
+    async def open(self, address, port, hello, tls=None, name=None):
+        """Connects and sends CONNECT. `address` is numeric: a name would be resolved by a call that blocks. `tls`: a
+        context for the server `name`.
+        """
         try:
-            self._stream, _ = await asyncio.wait_for_ms(asyncio.open_connection(host, port), OPEN_MS)
+            opening = (
+                asyncio.open_connection(address, port, tls, name) if tls else asyncio.open_connection(address, port)
+            )
+            self._stream, _ = await asyncio.wait_for_ms(opening, OPEN_MS)
         except asyncio.TimeoutError:
             raise OSError(110) from None
         self._since = self._rx = time.ticks_ms()
@@ -48,10 +55,12 @@ class Link:
             packet += payload
             payload = None
         async with self._lock:
+            self._sending = time.ticks_ms()
             self._stream.write(packet)
             if payload:
                 self._stream.write(payload)
             await self._stream.drain()
+            self._sending = None
         self._tx = time.ticks_ms()
 
     async def receive(self):
@@ -68,7 +77,10 @@ class Link:
         while True:
             await asyncio.sleep_ms(CHECK_MS)
             now = time.ticks_ms()
-            if not self.connected:
+            if self._sending is not None:
+                if time.ticks_diff(now, self._sending) >= SEND_MS:
+                    raise OSError(110)
+            elif not self.connected:
                 if time.ticks_diff(now, self._since) >= CONNACK_MS:
                     raise OSError(110)
             elif self._pinged is not None:

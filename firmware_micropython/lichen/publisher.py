@@ -2,25 +2,35 @@
 
 import asyncio
 import random
+import time
 
 from lichen import mqtt, wire
 from lichen.mqtt_io import KEEPALIVE_S, Link
+from lichen.udp import resolve
 from lichen.window import Window
 
 INFLIGHT = 4  # PUBLISH packets without PUBACK
 SETTLE_MS = 1500  # receipts for what is stored already come first
 BACKOFF_S = 60
 MESSAGE_BYTES = 8192  # about 90 rows of two PMS and an SHT31; the wire allows 16384
+BACKOFF_STEP_MS = 10_000
+DIAG_MS = 600_000
 
 
 class Publisher:
-    """`config`: kit, host, port, user, password, base, receipts. `about`: payload of the birth certificate."""
+    """`config`: kit, host, port, user, password, base, receipts. `about`: payload of the birth certificate; `diag()`:
+    one of the health message; `server()`: (address, port) of the DNS server; `tls`: a context, or None.
+    """
 
-    def __init__(self, config, ring, clock, about):
+    def __init__(self, config, ring, clock, about, diag=None, server=None, tls=None):
         self._config = config
         self._ring = ring
         self._clock = clock
         self._about = about
+        self._diag = diag
+        self._diag_at = None
+        self._server = server
+        self._tls = tls
         self._topic = config["base"] + "/" + config["kit"] + "/"
         self._time_topic = config["base"] + "/gateway/time"
         self._receipts = config.get("receipts", True)  # without them (lossy) a PUBACK frees
@@ -28,6 +38,9 @@ class Publisher:
         self._buf = bytearray(MESSAGE_BYTES)  # once, while the heap is in one piece
         self._wake = asyncio.Event()
         self._closing = False
+        self._paused = False
+        self._down = self._failure = None
+        self.beats = 0  # moves whenever the task does
         self.connects = 0
         self.errors = 0
         self.ignored = 0  # messages that were none of ours
@@ -43,10 +56,26 @@ class Publisher:
         self._closing = True
         self._wake.set()
 
+    def pause(self, on):
+        """Says goodbye until it is wanted again: a kit that saves power switches its radio off."""
+        self._paused = on
+        self._wake.set()
+
+    def drop(self, error):
+        """Gives up the connection, if there is one, as if it had failed that way."""
+        if self._down:
+            self._failure = error
+            self._down.set()
+
     async def run(self):
         """Connects again and again until close()."""
         delay = 1
         while not self._closing:
+            self.beats += 1
+            if self._paused:
+                self._wake.clear()
+                await self._wake.wait()
+                continue
             connects = self.connects
             try:
                 await self._session()
@@ -56,8 +85,13 @@ class Publisher:
                 if self.on_error:
                     self.on_error(e)
             delay = 1 if self.connects != connects else min(BACKOFF_S, delay * 2)
-            if not self._closing:
-                await asyncio.sleep_ms(500 * delay + random.getrandbits(16) * 500 * delay // 65536)
+            await self._back_off(500 * delay + random.getrandbits(16) * 500 * delay // 65536)
+
+    async def _back_off(self, ms):
+        while ms > 0 and not (self._closing or self._paused):
+            self.beats += 1
+            await asyncio.sleep_ms(min(ms, BACKOFF_STEP_MS))
+            ms -= BACKOFF_STEP_MS
 
     async def _session(self):
         c = self._config
@@ -69,11 +103,14 @@ class Publisher:
         hello = mqtt.connect(c["kit"], c.get("user"), c.get("password"), KEEPALIVE_S, self._topic + "status", wire.WILL)
         tasks = []
         try:
-            await self._link.open(c["host"], c["port"], hello)
+            address = await resolve(c["host"], self._server() if self._server else None)
+            self.beats += 1
+            await self._link.open(address, c["port"], hello, self._tls, c["host"])
             for part in (self._receive, self._send, self._link.keep_alive):
                 tasks.append(asyncio.create_task(self._guard(part)))
             await self._down.wait()
         finally:
+            self._down = None
             for task in tasks:
                 task.cancel()
             self._link.close()
@@ -85,7 +122,8 @@ class Publisher:
             await part()
         except Exception as e:  # noqa: BLE001  told to run()
             self._failure = e
-        self._down.set()
+        if self._down:
+            self._down.set()
 
     # sending
 
@@ -100,8 +138,10 @@ class Publisher:
         await self._publish("status", wire.status(self._ring.boot), True)
         self.window.restart()
         await asyncio.sleep_ms(SETTLE_MS)
-        while not self._closing:
+        while not (self._closing or self._paused):
             self._wake.clear()
+            self.beats += 1
+            await self._send_diag()
             while len(self._inflight) < INFLIGHT and not self._closing:
                 item = self.window.next()
                 if not item:
@@ -111,8 +151,17 @@ class Publisher:
         await self._publish("status", wire.WILL, True)
         while self._inflight:
             self._wake.clear()
+            self.beats += 1
             await self._wake.wait()
         await self._link.send(mqtt.DISCONNECT)
+
+    async def _send_diag(self):
+        now = time.ticks_ms()
+        if not self._diag or (self._diag_at is not None and time.ticks_diff(now, self._diag_at) < DIAG_MS):
+            return
+        self._diag_at = now
+        payload = self._diag()
+        await self._link.send(mqtt.publish(self._topic + "diag", len(payload)), payload)
 
     async def _send_rows(self, live, boot, seq, count, first):
         ring = self._ring
@@ -139,6 +188,10 @@ class Publisher:
             self._message(topic, payload)
             if qos:
                 await self._link.send(mqtt.puback(pid))
+        elif kind == "oversized":
+            self.ignored += 1
+            if event[1]:
+                await self._link.send(mqtt.puback(event[2]))
         elif kind == "puback":
             self._acknowledged(event[1])
         elif kind == "connack":

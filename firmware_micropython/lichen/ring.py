@@ -1,81 +1,48 @@
-"""The rows not yet receipted, on flash: append-only segments of fixed-size records, a new one each boot and 32 KiB.
+"""The rows not yet receipted, on flash: segments of fixed-size records, bounded, the oldest given up first.
 
-A segment: header (magic, boot, first seq, names of the columns, CRC-32), then records (row packed, CRC-32), seq first
-and rising by one. Opening after a power cut keeps what lies before the first bad record. RAM holds an index only.
+Rows of several boots lie in one ring. `state` beside the segments notes how far the receipts reach, what was set aside
+and how often the kit was started; it is replaced as a whole. RAM holds an index only.
 """
 
 import os
-import struct
-from binascii import crc32
 
-MAGIC = b"LRG1"
-SEGMENT = 32768
-RESERVE = 2 * SEGMENT  # free bytes wanted before a new segment is begun; the oldest one gives way
+from lichen import notes
+from lichen.segment import Segment, load
+
+BLOCK = 4096
+SEGMENT = 4 * BLOCK - 64  # with littlefs's own pointers it fills four blocks
+RESERVE = 6 * BLOCK  # free on the file system before a segment is begun: its blocks, and those of the directory
+RING_BYTES = 512 * 1024
+ENOSPC = 28
 MARK_EVERY = 60  # receipted rows between two notes of how far the receipts reach
-_HEAD = "<4sIIH"
-_HEAD_SIZE = 14
-_WIDE = ("up", "t")  # 64 bit; everything else fits 32
-_NULL = {"i": -(1 << 31), "q": -(1 << 63)}
-
-
-def _format(columns):
-    return "".join("q" if c in _WIDE else "i" for c in columns)
-
-
-class _Segment:
-    """Index entry of one file."""
-
-    def __init__(self, name, boot, first, columns):
-        self.name = name
-        self.boot = boot
-        self.first = first
-        self.columns = columns
-        self.codes = _format(columns)
-        self.fmt = "<I" + self.codes[1:]  # seq is unsigned
-        self.size = struct.calcsize(self.fmt) + 4
-        self.start = _HEAD_SIZE + len(",".join(columns)) + 4
-        self.count = 0
-
-    def last(self):
-        return self.first + self.count - 1
-
-    def pack(self, row):
-        codes = self.codes
-        values = [_NULL[codes[i]] if v is None else v for i, v in enumerate(row)]
-        body = struct.pack(self.fmt, *values)
-        return body + struct.pack("<I", crc32(body))
-
-    def unpack(self, record, seq):
-        """The row, or None if the record is torn or not the one expected here."""
-        if len(record) < self.size or struct.unpack("<I", record[-4:])[0] != crc32(record[:-4]):
-            return None
-        row = struct.unpack(self.fmt, record[:-4])
-        if row[0] != seq:
-            return None
-        codes = self.codes
-        return [None if i and v == _NULL[codes[i]] else v for i, v in enumerate(row)]
+ASIDES = 16  # batches kept aside; beyond, the oldest is given up
 
 
 class Ring:
-    """All segments under `path`; this boot appends, the publisher reads and frees."""
+    """All segments under `path`, of `limit` bytes at most; this boot appends, the publisher reads and frees."""
 
-    def __init__(self, path, boot, columns):
+    def __init__(self, path, boot, columns, limit=RING_BYTES):
         self._path = path
+        self._limit = max(2, limit // (SEGMENT + 64))  # segments
         self.boot = boot
         self._columns = tuple(columns)
         self._segments = []  # oldest first
-        self._freed = {}  # boot -> every row up to it may go
+        self._freed = {}  # boot -> every row up to it may go, but for what is set aside
+        self._asides = []  # [boot, first, last] of batches never receipted, oldest first
         self._unmarked = 0
         self._file = None  # of the last segment, open for appending
         self._last = 0  # seq last appended in this boot
-        self.dropped = 0  # rows given up unsent for want of room
+        self.dropped = 0  # rows given up without a receipt for want of room
+        self.errors = 0  # what the flash refused: notes that were not written, files that could not be read
+        self.rotten = 0  # records that did not hold when they were read
+        self.on_drop = None  # called with (boot, first, last) of rows given up; the host's ledger
         try:
             os.mkdir(path)
         except OSError:  # there already
             pass
         self._scan()
-        self._read_marks()
-        self.boot_number = self._count_boot()
+        self.boot_number = self._read_state() + 1
+        self.mark()
 
     # opening
 
@@ -83,116 +50,132 @@ class Ring:
         for name in sorted(os.listdir(self._path)):
             if not name.endswith(".seg"):
                 continue
-            segment = self._open_segment(name)
+            try:
+                segment = load(self._path, name, self._columns)
+            except OSError:  # it may be readable at the next start
+                self.errors += 1
+                continue
+            except ValueError:
+                segment = None
             if segment:
                 self._segments.append(segment)
             else:  # cut before its first record was whole
                 os.remove(self._path + "/" + name)
 
-    def _open_segment(self, name):
-        with open(self._path + "/" + name, "rb") as f:
-            head = f.read(_HEAD_SIZE)
-            if len(head) < _HEAD_SIZE:
-                return None
-            magic, boot, first, length = struct.unpack(_HEAD, head)
-            rest = f.read(length + 4) if magic == MAGIC and length < 1024 else b""
-            if len(rest) < 8 or struct.unpack("<I", rest[-4:])[0] != crc32(head + rest[:-4]):
-                return None
-            columns = tuple(rest[:-4].decode().split(","))
-            segment = _Segment(name, boot, first, self._columns if columns == self._columns else columns)
-            while segment.unpack(f.read(segment.size), first + segment.count):
-                segment.count += 1
-        return segment if segment.count else None
-
-    def _count_boot(self):
+    def _read_state(self):
+        """Number of the last boot; without a readable state as far as the segments know it."""
         number = int(self._segments[-1].name[:8], 16) if self._segments else 0
-        try:
-            with open(self._path + "/boots") as f:
-                number = max(number, int(f.read()))
-        except (OSError, ValueError):
-            pass
-        with open(self._path + "/boots", "w") as f:
-            f.write(str(number + 1))
-        return number + 1
-
-    # how far the receipts reach, so that a restart does not send again what is stored
-
-    def _read_marks(self):
-        try:
-            with open(self._path + "/freed", "rb") as f:
-                data = f.read()
-        except OSError:
-            return
-        if len(data) >= 4 and struct.unpack("<I", data[-4:])[0] == crc32(data[:-4]):
-            for i in range(0, len(data) - 4, 8):
-                boot, seq = struct.unpack("<II", data[i : i + 8])
-                self.free(boot, seq)
-        self._unmarked = 0
+        found = notes.read(self._path + "/state")
+        if not found:
+            return number
+        boots, self._freed, asides = found
+        for boot, first, last in asides:
+            held = [s for s in self._segments if s.boot == boot]
+            if held and held[0].first <= last:
+                self._asides.append([boot, max(first, held[0].first), last])
+        self._collect()
+        return max(number, boots)
 
     def mark(self):
         """Notes it now; by itself every MARK_EVERY rows, to spare the flash. A lost note costs duplicates, no rows."""
         self._unmarked = 0
         held = {s.boot for s in self._segments}
-        data = b"".join(struct.pack("<II", b, s) for b, s in self._freed.items() if b in held)
-        with open(self._path + "/freed.new", "wb") as f:
-            f.write(data + struct.pack("<I", crc32(data)))
-        os.rename(self._path + "/freed.new", self._path + "/freed")
+        self._freed = {boot: seq for boot, seq in self._freed.items() if boot in held}
+        try:
+            notes.write(self._path + "/state", self.boot_number, self._freed, self._asides)
+        except OSError:  # a full or broken flash must not keep a kit from starting
+            self.errors += 1
 
     # writing
 
     def append(self, row):
-        """Keeps a row for good; when it returns the row survives a power cut. OSError if the flash refuses."""
+        """Keeps a row for good; when it returns the row survives a power cut. OSError if the flash refuses: the row
+        is not kept, and the next attempt begins a segment of its own.
+        """
         segment = self._segments[-1] if self._file else None
-        if not segment or segment.last() + 1 != row[0] or segment.start + (segment.count + 1) * segment.size > SEGMENT:
+        if not segment or segment.last() + 1 != row[0] or segment.at(row[0] + 1) > SEGMENT:
             segment = self._begin(row[0])
+        try:
+            self._write(segment, row)
+        except OSError as e:
+            self._end()
+            if e.errno != ENOSPC or len(self._segments) < 2:
+                raise
+            self._drop_oldest()  # full after all: make room, once
+            self._write(self._begin(row[0]), row)
+
+    def _write(self, segment, row):
         try:
             self._file.write(segment.pack(row))
             self._file.flush()
-        except OSError:  # full after all: make room, once
+        except OSError:
             self._end()
-            if len(self._segments) > 1:
-                self._drop_oldest()
-            segment = self._begin(row[0])
-            self._file.write(segment.pack(row))
-            self._file.flush()
+            raise
         segment.count += 1
         self._last = row[0]
 
     def _begin(self, seq):
         self._end()
         self._make_room()
-        part = sum(1 for s in self._segments if s.boot == self.boot)
-        part = int(self._segments[-1].name[18:22], 16) + 1 if part else 0
-        segment = _Segment("%08x-%08x-%04x.seg" % (self.boot_number, self.boot, part), self.boot, seq, self._columns)
-        names = ",".join(self._columns).encode()
-        head = struct.pack(_HEAD, MAGIC, self.boot, seq, len(names)) + names
+        part = 0
+        if self._segments and self._segments[-1].boot == self.boot:
+            part = int(self._segments[-1].name[18:22], 16) + 1
+        segment = Segment("%08x-%08x-%04x.seg" % (self.boot_number, self.boot, part), self.boot, seq, self._columns)
         self._file = open(self._path + "/" + segment.name, "wb")  # noqa: SIM115  closed by _end
         self._segments.append(segment)
-        self._file.write(head + struct.pack("<I", crc32(head)))
+        try:
+            self._file.write(segment.head())
+        except OSError:
+            self._end()
+            raise
         return segment
 
     def _end(self):
-        if self._file:
-            self._file.close()
-            self._file = None
-            if not self._segments[-1].count:
-                self._remove(self._segments[-1])
+        if not self._file:
+            return
+        file, self._file = self._file, None
+        try:
+            file.close()
+        except OSError:  # what was flushed is there
+            pass
+        if not self._segments[-1].count:
+            self._remove(self._segments[-1])
+        else:
+            self._collect()
 
     def _make_room(self):
         while len(self._segments) > 1:
             info = os.statvfs(self._path)
-            if info[0] * info[3] >= RESERVE:
+            if len(self._segments) < self._limit and info[0] * info[3] >= RESERVE:
                 return
             self._drop_oldest()
 
     def _drop_oldest(self):
         segment = self._segments[0]
-        self.dropped += self._held(segment)
+        boot = segment.boot
+        kept = []
+        for aside in self._asides:
+            if aside[0] == boot and aside[1] <= segment.last():
+                self._count_drop(boot, aside[1], min(aside[2], segment.last()))
+                aside[1] = segment.last() + 1
+            if aside[1] <= aside[2]:
+                kept.append(aside)
+        self._asides = kept
+        if self._held(segment):
+            self._count_drop(boot, max(segment.first, self._freed.get(boot, 0) + 1), segment.last())
         self._remove(segment)
 
+    def _count_drop(self, boot, first, last):
+        self.dropped += last - first + 1
+        if self.on_drop:
+            self.on_drop(boot, first, last)
+
     def _remove(self, segment):
-        os.remove(self._path + "/" + segment.name)
         self._segments.remove(segment)
+        try:
+            os.remove(self._path + "/" + segment.name)
+        except OSError:  # it is found, and freed again, at the next start
+            pass
 
     # reading
 
@@ -201,8 +184,18 @@ class Ring:
 
     @property
     def pending(self):
-        """Rows without a receipt."""
-        return sum(self._held(s) for s in self._segments)
+        """Rows without a receipt that are still to be sent."""
+        return sum([self._held(s) for s in self._segments])
+
+    @property
+    def set_aside(self):
+        """Rows kept aside."""
+        return sum([last - first + 1 for _, first, last in self._asides])
+
+    def capacity(self):
+        """Rows of this boot's columns that fit."""
+        segment = Segment("", self.boot, 1, self._columns)
+        return self._limit * ((SEGMENT - segment.start) // segment.size)
 
     def boots(self):
         """Boots with rows to send, oldest first."""
@@ -221,10 +214,14 @@ class Ring:
         return last
 
     def first(self, boot):
-        """Oldest seq of the boot still held; last + 1 if there is none."""
+        """Oldest seq of the boot to be sent, past what rotted; last + 1 if there is none."""
         for segment in self._segments:
             if segment.boot == boot and self._held(segment):
-                return max(segment.first, self._freed.get(boot, 0) + 1)
+                seq = max(segment.first, self._freed.get(boot, 0) + 1)
+                while seq in segment.rotten:
+                    seq += 1
+                if seq <= segment.last():
+                    return seq
         return self.last(boot) + 1
 
     def columns(self, boot):
@@ -235,35 +232,63 @@ class Ring:
         return self._columns
 
     def read(self, boot, from_seq, max_rows):
-        """Yields up to max_rows rows from that seq on, oldest first: one at a time, since a list of them would leave
-        the heap in pieces (it does not compact). close() it if it is not read to its end: a file is open.
+        """Yields the rows from that seq on, of max_rows seqs at most, oldest first: one at a time, since a list of them
+        would leave the heap in pieces (it does not compact). close() it if it is not read to its end: a file is open.
         """
-        n = 0
+        end = from_seq + max_rows
         for segment in self._segments:
-            if segment.boot != boot or segment.last() < from_seq:
+            if segment.boot != boot or segment.last() < from_seq or segment.first >= end:
                 continue
             seq = max(segment.first, from_seq)
             with open(self._path + "/" + segment.name, "rb") as f:
-                f.seek(segment.start + (seq - segment.first) * segment.size)
-                while seq <= segment.last() and n < max_rows:
+                f.seek(segment.at(seq))
+                while seq <= segment.last() and seq < end:
                     row = segment.unpack(f.read(segment.size), seq)
-                    if row:  # one that rotted since it was written is passed over
-                        n += 1
+                    if row:
                         yield row
+                    elif seq not in segment.rotten:
+                        segment.rotten.append(seq)
+                        self.rotten += 1
                     seq += 1
-            if n >= max_rows:
-                break
+
+    # giving up what was received
 
     def free(self, boot, seq):
-        """Gives up the boot's rows up to seq; files go when all their rows are."""
+        """Gives up the boot's rows up to seq, but for those set aside; files go when all their rows are."""
         before = self._freed.get(boot, 0)
-        if seq <= before or not any(s.boot == boot for s in self._segments):
+        if seq <= before or not any([s.boot == boot for s in self._segments]):
             return
         self._freed[boot] = seq
         self._unmarked += seq - before
-        for segment in [s for s in self._segments if s.boot == boot and s.last() <= seq]:
-            if self._file and segment is self._segments[-1]:
-                continue  # still being written
-            self._remove(segment)
+        self._collect()
         if self._unmarked >= MARK_EVERY:
             self.mark()
+
+    def _collect(self):
+        for segment in list(self._segments):
+            if self._held(segment) or (self._file and segment is self._segments[-1]):  # the last one is being written
+                continue
+            if not any([b == segment.boot and f <= segment.last() and z >= segment.first for b, f, z in self._asides]):
+                self._remove(segment)
+
+    def put_aside(self, boot, last):
+        """Keeps the boot's rows up to `last` out of the way; they are kept on flash, and counted, until settle()."""
+        self._asides.append([boot, self.first(boot), last])
+        if len(self._asides) > ASIDES:
+            self._count_drop(*self._asides.pop(0))
+        self._freed[boot] = last
+        self.mark()
+        self._collect()
+
+    def asides(self):
+        """(boot, first, last) of what is set aside, oldest first."""
+        return [tuple(aside) for aside in self._asides]
+
+    def settle(self, boot, first, last):
+        """The rows from `first`, where something set aside begins, to `last` are stored."""
+        for aside in self._asides:
+            if aside[0] == boot and aside[1] == first:
+                aside[1] = last + 1
+        self._asides = [aside for aside in self._asides if aside[1] <= aside[2]]
+        self.mark()
+        self._collect()

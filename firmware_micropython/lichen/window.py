@@ -1,14 +1,16 @@
 """What to send next, and what to send again: pointers over the ring, without I/O or time.
 
-At most LIMIT rows beyond the receipts are under way. Patience counts the gateway's time messages: PATIENCE of them
-without a receipt, and it starts again behind the last one; after ROUNDS of these the first batch is set aside (kept,
-passed by `first`) and tried again at the next connection, after everything else.
+The newest row goes first, also while older ones of its boot wait (`_ahead`); then the backlog, oldest first. At most
+LIMIT rows beyond the receipts are under way. Patience counts the gateway's time messages, for each boot by
+itself: PATIENCE of them without a receipt that gets that boot further, and it starts again behind its last one; after
+ROUNDS of these its first batch is set aside (kept on flash by the ring, passed by `first`, so that it blocks nothing)
+and tried again at the next connection, after everything else.
 
-Receipts pass what `first` passed, so one frees what was set aside only if nothing else can have caused it. The batch is
-sent when the newest row, sent once, has its receipt: what went before it is done with, copies too. After the PUBACKs of
-the batch the first receipt of its boot is then its own; once any other row goes the try is over, and the batch is kept
-for the next connection. (Waiting for a second receipt proves nothing: this boot's next row brings one though the batch
-was lost, and an earlier boot's batch brings only one.)
+Receipts pass what `first` passed, so one settles what was set aside only if nothing else can have caused it. The batch
+is sent, one message at a time, when the newest row, sent once, has its receipt: what went before it is done with,
+copies too. After the PUBACK of that message the first receipt of its boot is then its own; once any other row goes the
+try is over, and the batch is kept for the next connection. (Waiting for a second receipt proves nothing: this boot's
+next row brings one though the batch was lost, and an earlier boot's batch brings only one.)
 """
 
 LIMIT = 256
@@ -18,136 +20,169 @@ PATIENCE = 3
 ROUNDS = 5
 
 
+class _Retry:
+    """The try of one batch set aside on this connection."""
+
+    def __init__(self, boot, first, last):
+        self.boot = boot
+        self.first = first
+        self.last = last
+        self.sent = first - 1
+        self.acked = False
+
+
 class Window:
     """Sending state of one kit; `boot` is the present one."""
 
     def __init__(self, ring, boot):
         self._ring = ring
         self._boot = boot
-        self._sent = {}  # boot -> last seq sent on this connection
-        self._aside = {}  # boot -> (first, last) set aside
-        self._base = {}  # boot -> last receipt, for boots with something set aside: the ring cannot free beyond it
-        self._retry = {}  # boot -> last seq sent again of what is set aside; not in it: not in this connection
-        self._acked = set()  # boots whose retry has all its PUBACKs
+        self._sent = {}  # boot -> last seq sent since its sending began anew
+        self._ahead = []  # seqs of this boot sent before older ones, rising
+        self._live = False  # whether next() offered such a row
+        self._waits = {}  # boot -> time messages since then or its last receipt
+        self._rounds = {}  # boot -> how often it began anew without a receipt that got it further
+        self._retries = []  # what was set aside before this connection and not tried on it
+        self._retry = None
         self._made = 0  # last row made before sending began anew: those after it are sent once
         self._once = False  # the last row sent, of nothing set aside, was such a one
-        self._waits = self._rounds = 0
         self.resent = 0  # times it started again without a new connection
 
     def restart(self):
         """A new connection: everything without a receipt is to be sent again."""
-        self._retry = {boot: first - 1 for boot, (first, _) in self._aside.items()}
-        self._acked = set()
-        self._waits = 0
+        self._retries = self._ring.asides()
+        self._retry = None
+        self._sent = {}
+        self._ahead = []
+        self._waits = {}
         self._anew()
 
     def _anew(self):
-        self._sent = {}
         self._made = self._ring.last(self._boot)
         self._once = False
 
     def base(self, boot):
         """Last seq that need not be sent."""
-        return max(self._base.get(boot, 0), self._ring.first(boot) - 1)
+        return self._ring.first(boot) - 1
 
     def _pointer(self, boot):
         return max(self._sent.get(boot, 0), self.base(boot))
 
+    def _under_way(self, boot):
+        pointer = self._pointer(boot)
+        ahead = len([seq for seq in self._ahead if seq > pointer]) if boot == self._boot else 0
+        return pointer - self.base(boot) + ahead
+
     def outstanding(self):
         """Rows sent on this connection and not receipted."""
-        sent = self._sent
-        return sum([max(0, sent[boot] - self.base(boot)) for boot in self._ring.boots() if boot in sent])
+        return sum([self._under_way(boot) for boot in self._ring.boots()])
 
     def next(self):
         """(live, boot, from seq, rows at most, first) or None. sent() must follow before the next call."""
         ring, boot = self._ring, self._boot
         room = LIMIT - self.outstanding()
-        sent = self._pointer(boot)
-        if room > 0 and sent + 1 == ring.last(boot):
-            return True, boot, sent + 1, 1, self.base(boot) + 1
+        newest = ring.last(boot)
+        self._live = room > 0 and newest > self._pointer(boot) and newest not in self._ahead
+        if self._live:
+            return True, boot, newest, 1, self.base(boot) + 1
         room = min(BATCH, room - LIVE_ROOM)
         if room <= 0:
             return None
         for boot in ring.boots():
             sent = self._pointer(boot)
-            if sent < ring.last(boot):
-                return False, boot, sent + 1, room, self.base(boot) + 1
+            end = ring.last(boot)
+            if boot == self._boot:
+                sent, end = self._pass_ahead(sent, end)
+            if sent < end:
+                return False, boot, sent + 1, min(room, end - sent), self.base(boot) + 1
         return self._again(room)
+
+    def _pass_ahead(self, sent, end):
+        """(pointer, last row to be sent before one that went ahead), past those that the pointer has reached."""
+        while self._ahead and self._ahead[0] <= sent + 1:
+            sent = max(sent, self._ahead.pop(0))
+            self._sent[self._boot] = sent
+        return sent, min([end] + [seq - 1 for seq in self._ahead[:1]])
 
     def _again(self, room):
         if not self._once or self.outstanding():
             return None
-        for boot, sent in self._retry.items():
-            first, last = self._aside[boot]
-            sent = max(sent, self._ring.first(boot) - 1)
-            if sent < last <= self._ring.last(boot):  # a full ring may have given it up
-                return False, boot, sent + 1, min(room, last - sent), first
-        return None
+        held = self._ring.asides()
+        while not self._retry and self._retries:
+            self._retry = _Retry(*self._retries.pop(0))
+        retry = self._retry
+        if retry and (retry.boot, retry.first, retry.last) not in held:  # a full ring has given it up
+            self._retry = retry = None
+        if not retry or retry.sent >= retry.first:
+            return None
+        return False, retry.boot, retry.sent + 1, min(room, retry.last - retry.sent), retry.first
 
     def sent(self, boot, last):
         """The rows up to `last` are on their way."""
-        if last <= self.base(boot):
-            self._retry[boot] = last
+        retry = self._retry
+        if retry and boot == retry.boot and last <= retry.last:
+            retry.sent = last
             return
-        self._sent[boot] = last
+        if self._live and last > self._pointer(boot) + 1:
+            self._ahead.append(last)
+        else:
+            self._sent[boot] = last
         self._once = boot == self._boot and last > self._made
-        for other in [b for b, seq in self._retry.items() if seq >= self._aside[b][0]]:
-            self._give_up(other)
-
-    def _give_up(self, boot):
-        self._retry.pop(boot, None)
-        self._acked.discard(boot)
+        if retry and retry.sent >= retry.first:
+            self._retry = None
 
     def acknowledged(self, boot):
         """The broker has every message of that boot that was sent."""
-        if boot in self._retry and self._retry[boot] >= self._aside[boot][1]:
-            self._acked.add(boot)
+        retry = self._retry
+        if retry and boot == retry.boot and retry.sent >= retry.first:
+            retry.acked = True
 
     def receipt(self, boot, seq):
         """Everything of that boot up to seq is stored. False if there is no such boot here."""
-        if boot not in self._ring.boots():
-            return False
-        self._waits = self._rounds = 0
+        retry = self._retry
+        if retry and boot == retry.boot and retry.acked and seq >= retry.sent:
+            self._settle(retry)
+        elif boot not in self._ring.boots():
+            return any([aside[0] == boot for aside in self._ring.asides()])
         seq = min(seq, self._ring.last(boot))
-        if boot in self._aside:
-            last = self._aside[boot][1]
-            self._base[boot] = max(self._base[boot], seq)
-            if boot not in self._acked or seq < last:
-                return True
-            del self._aside[boot]
-            self._give_up(boot)
-            seq = self._base.pop(boot)
-        self._ring.free(boot, seq)
+        if seq > self.base(boot):
+            self._waits.pop(boot, None)
+            self._rounds.pop(boot, None)
+            self._ring.free(boot, seq)
         return True
+
+    def _settle(self, retry):
+        self._ring.settle(retry.boot, retry.first, retry.sent)
+        self._once = False  # the next one waits for a row of its own
+        self._retry = None
+        if retry.sent < retry.last:
+            self._retry = _Retry(retry.boot, retry.sent + 1, retry.last)
 
     def tick(self):
         """A time message of the gateway. True if rows are to be sent again."""
-        if not self.outstanding():
-            self._waits = self._rounds = 0
-            return False
-        self._waits += 1
-        if self._waits < PATIENCE:
-            return False
-        self._waits = 0
-        self._rounds += 1
-        if self._rounds >= ROUNDS:
-            self._rounds = 0
-            self._set_aside()
-        self._anew()
-        self.resent += 1
-        return True
-
-    def _set_aside(self):
+        again = False
         for boot in self._ring.boots():
-            base = self.base(boot)
-            sent = self._sent.get(boot, 0)
-            if sent > base:
-                last = min(sent, base + BATCH)
-                self._aside[boot] = (self._aside.get(boot, (base + 1,))[0], last)
-                self._base[boot] = last
-                self._give_up(boot)
-                return
+            if not self._under_way(boot):
+                continue
+            self._waits[boot] = self._waits.get(boot, 0) + 1
+            if self._waits[boot] >= PATIENCE:
+                self._lose_patience(boot)
+                again = True
+        if again:
+            self._anew()
+            self.resent += 1
+        return again
+
+    def _lose_patience(self, boot):
+        self._waits[boot] = 0
+        self._rounds[boot] = self._rounds.get(boot, 0) + 1
+        sent = self._sent.pop(boot, 0)
+        if boot == self._boot:
+            self._ahead = []
+        if self._rounds[boot] >= ROUNDS and sent > self.base(boot):
+            self._rounds[boot] = 0
+            self._ring.put_aside(boot, min(sent, self.base(boot) + BATCH))
 
     def set_aside(self):
-        """Number of boots of which rows are set aside."""
-        return len(self._aside)
+        """Number of batches set aside."""
+        return len(self._ring.asides())

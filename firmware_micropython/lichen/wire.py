@@ -52,7 +52,21 @@ def about(kit, board, version, digest, sensors, columns, config_rev, boots):
     return out + b'],"config_rev":%d,"boots":%d}' % (config_rev, boots)
 
 
+def diag(numbers, reset, sensors, crash):
+    """Health: `numbers` as (key, integer or None) in the order of the wire, `sensors` as (name, state, bad)."""
+    out = b'{"v":1'
+    for key, value in numbers:
+        out += b',"%s":%s' % (key.encode(), b"null" if value is None else b"%d" % value)
+        if key == "rssi":
+            out += b',"reset":' + _text(reset)
+    out += b',"sensors":['
+    out += b",".join([b'{"name":%s,"state":%s,"bad":%d}' % (_text(n), _text(s), b) for n, s, b in sensors])
+    return out + b"]" + (b',"crash":' + _text(crash) if crash else b"") + b"}"
+
+
 def _object(payload):
+    if bytes(payload[-1:]) != b"}":  # MicroPython's reader takes an object that is cut short
+        return None
     try:
         data = json.loads(payload)
     except ValueError:  # UnicodeError included

@@ -5,7 +5,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ class KitPlan:
     base: str
     user: str
     password: str
+    more: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the firmware's configuration on the host: faults, outages, sensors, duty cycle."""
 
 
 class SimulatedKit:
@@ -66,9 +68,9 @@ class SimulatedKit:
             if self._pending is None or (last and not offline and self._pending):
                 raise PartFailedError(f"kit {self.plan.name} ended before its work, with {self._pending} rows to send")
 
-    def run_live(self) -> None:
-        """Live in real time until stopped."""
-        self._run(self._config(end=None, at_end=None, rtc=True, offline=False), {})
+    def run_live(self, end_s: int | None = None) -> None:
+        """Live in real time until stopped, or to that second [s since 1970] and then until every receipt is there."""
+        self._run(self._config(end=end_s, at_end="drain" if end_s else None, rtc=True, offline=False), {})
 
     def rows_made(self) -> int:
         """Count the rows appended to the ring so far: the ledger's lines without its header."""
@@ -96,6 +98,7 @@ class SimulatedKit:
             "flash": str(plan.folder / f"{plan.name}.flash"), "flash_bytes": _FLASH_BYTES, "signal": str(self._signal),
             "ledger": str(plan.ledger) if plan.ledger else None, "floor": plan.recording.end_s[0] - 86_400,
             "pm_channels": [*_MASS_CHANNELS, "n03"] if plan.recording.has_counts else _MASS_CHANNELS, **more,
+            **plan.more,
         }  # fmt: skip
 
     def _run(self, config: dict[str, Any], environment: dict[str, str], *first_folders: str) -> None:

@@ -42,7 +42,7 @@ acl_file {folder}/acl
 persistence true
 persistence_location {folder}/
 autosave_interval 60
-max_queued_messages 0
+max_queued_messages 1000000000
 max_queued_bytes 268435456
 max_inflight_messages 1000
 message_size_limit 65536

@@ -63,6 +63,7 @@ class Gateway:
 
     def __init__(self, port, receipts=True, sync=0, tick_s=0.2, password=None):
         self.rows, self.copies, self.conflicts, self.retained, self.statuses = {}, 0, [], {}, []
+        self.diags = []
         self.first, self.messages, self.receipts, self.sync = {}, [], receipts, sync
         self.clock, self.ticking = time.time, True
         self.client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, "gateway")
@@ -91,6 +92,9 @@ class Gateway:
             return
         data = json.loads(message.payload)
         assert data["v"] == 1
+        if name == "diag":
+            self.diags.append(data)
+            return
         if name in ("about", "status"):
             self.retained[kit, name] = data
             if name == "status":

@@ -2,7 +2,7 @@
 
 argv: folder with golden messages. Prints the names of what passed; an exception fails the test that started it.
 """
-# ruff: noqa: ARG002, FURB192, I001, PT018, PTH123, PTH208, RUF005, RUF015, T201
+# ruff: noqa: FURB192, I001, RUF015
 
 import json
 import os
@@ -15,10 +15,14 @@ from drivers import pms, sht31
 from lichen import mqtt, wire
 from lichen.clock import Clock, civil, epoch
 from lichen.ring import Ring
-from lichen.sampler import mean
+from lichen.meter import mean
 
 FRAME = bytes.fromhex("424d001c00000008000800000008000800d20046002d001e00000000970002c5")
 VALUES = (0, 8, 8, 0, 8, 8, 0xD2, 0x46, 0x2D, 0x1E, 0, 0)
+DIAG = (
+    "boot", "up", "heap_free", "heap_block", "rssi", "brownouts", "ring_used", "ring_size", "ring_dropped", "set_aside",
+    "bad_frames", "lag_ms",
+)  # fmt: skip
 COLUMNS = ("seq", "up", "t", "q", "dt", "temp")
 
 
@@ -112,11 +116,14 @@ def packets():
             raise AssertionError(bad)
         except mqtt.ProtocolError:
             pass
-    try:
-        mqtt.Decoder().feed(b"\x30\x81\x40")
-        raise AssertionError("large")
-    except mqtt.TooLarge:
-        pass
+    large = mqtt.publish("lichen/v1/k/cmd", 9000, 1, 77) + b"x" * 9000 + mqtt.puback(3)
+    large += mqtt.publish("a", 70000) + b"y" * 70000 + mqtt.puback(4)
+    for step in (1, 7, 1024, len(large)):
+        d = mqtt.Decoder()
+        got = []
+        for i in range(0, len(large), step):
+            got += d.feed(large[i : i + step])
+        assert got == [("oversized", 1, 77), ("puback", 3), ("oversized", 0, 0), ("puback", 4)], got
 
 
 def _batch(data):
@@ -145,6 +152,10 @@ def messages():
                 data["kit"], data["board"], fw["version"], fw["hash"], sensors, cols, data["config_rev"], data["boots"]
             )
             assert made == text, name
+        elif kind == "diag":
+            numbers = [(key, data[key]) for key in DIAG]
+            sensors = [(v["name"], v["state"], v["bad"]) for v in data["sensors"]]
+            assert wire.diag(numbers, data["reset"], sensors, None) == text, name
         elif kind == "status":
             assert text == (wire.status(data["boot"]) if data["up"] else wire.WILL)
         elif kind == "stored":
@@ -177,7 +188,7 @@ class RamFlash:
 
 
 def _row(seq):
-    return [seq, seq * 60, None if seq % 3 == 0 else 4000000000 + seq, 1, 60, -seq]
+    return [seq, seq * 60, None if seq % 3 == 0 else 4000000000 + seq, 1, 60, -(seq % 30000)]
 
 
 def ring():
@@ -206,16 +217,18 @@ def ring():
     r.free(0xFFFFFFF1, 1500)
     assert r.boots() == [7] and r.pending == 1 and len(os.listdir("/f/ring")) <= files
     r.free(12345, 3)  # a boot it never had
-    for seq in range(2, 9000):  # far more than the flash holds: the oldest give way, nothing is raised
+    for seq in range(2, 15000):  # far more than the flash holds: the oldest give way, nothing is raised
         r.append(_row(seq) + [5])
-    assert r.dropped > 0 and r.last(7) == 8999 and r.first(7) == r.dropped + 1
+    assert r.dropped > 0 and r.last(7) == 14999 and r.first(7) == r.dropped + 1
     assert next(r.read(7, r.first(7), 1))[0] == r.first(7)
     r._end()
     vfs.umount("/f")
 
 
 def damaged():
-    """Whatever single byte of a segment rots, the rows before it are kept and nothing is raised."""
+    """Whatever single byte of a segment rots, every row but that one is kept and nothing is raised; a rotten head costs
+    the segment, and the last record counts as torn.
+    """
     device = RamFlash()
     vfs.VfsLfs2.mkfs(device)
     vfs.mount(vfs.VfsLfs2(device), "/f")
@@ -235,7 +248,10 @@ def damaged():
             f.write(bad)
         r = Ring("/f/ring", 10, COLUMNS)
         rows = list(r.read(9, 1, 99))
-        assert rows == [_row(s) for s in range(1, 1 + (max(0, at - start) // size if at >= start else 0))], at
+        hit = (at - start) // size + 1 if at >= start else 0
+        assert rows == [_row(s) for s in range(1, 21) if hit and s != hit], at
+        if hit:
+            assert r.rotten == (hit != 20) and r.first(9) == (2 if hit == 1 else 1)
     vfs.umount("/f")
 
 

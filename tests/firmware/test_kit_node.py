@@ -208,7 +208,8 @@ def test_what_a_board_runs_starts_on_the_stand_ins(bench, gateway, broker):
         "wifi_password": "y",
     }
     (bench.folder / "board.json").write_text(json.dumps(config))
-    text = f"import asyncio, main\nasyncio.run(main.main('{bench.folder}/board.json', '{bench.folder}'))\n"
+    main = f"start.main('{bench.folder}/board.json', '{bench.folder}')"
+    text = f"from lichen import start\nimport asyncio\nasyncio.run({main})\n"
     process = bench.start_script(text)
     wait_for(lambda: ("k7", "status") in gateway.retained, 10, "status")
     assert gateway.retained["k7", "about"]["board"] == "picow"

@@ -23,8 +23,6 @@ def send_all(window, limit=99):
             break
         live, boot, seq, count, first = item
         last = min(window._ring.last(boot), seq + count - 1)
-        if boot in window._aside:
-            last = min(last, seq + count - 1)
         window.sent(boot, last)
         out.append((live, boot, seq, last, first))
     return out
@@ -48,21 +46,55 @@ def test_holds_beyond_the_window_and_starts_again_behind_the_receipt(tmp_path):
     window = Window(ring, 2)
     window.restart()
     sent = send_all(window)
-    assert sent[-1][3] == LIMIT - LIVE_ROOM
+    assert sent[0] == (True, 2, 1000, 1000, 1)
+    assert sent[-1][3] == LIMIT - LIVE_ROOM - 1
+    assert window.outstanding() == LIMIT - LIVE_ROOM
     assert window.receipt(2, 50)
     assert ring.first(2) == 51
-    assert send_all(window) == [(False, 2, LIMIT - LIVE_ROOM + 1, LIMIT - LIVE_ROOM + 50, 51)]
+    assert send_all(window) == [(False, 2, LIMIT - LIVE_ROOM, LIMIT - LIVE_ROOM + 49, 51)]
     window.restart()
-    assert send_all(window, 1) == [(False, 2, 51, 50 + BATCH, 51)]
+    assert send_all(window, 2) == [(True, 2, 1000, 1000, 51), (False, 2, 51, 50 + BATCH, 51)]
 
 
-def test_the_newest_row_is_live_when_nothing_older_is_unsent(tmp_path):
-    ring = ring_with(tmp_path, 2, 3)
+def test_live_rows_go_before_the_backlog_of_their_boot_and_once(tmp_path):
+    ring = ring_with(tmp_path, 2, 500)
     window = Window(ring, 2)
     window.restart()
-    assert send_all(window) == [(False, 2, 1, 3, 1)]
-    ring.append([4, 240, None, 0, 60])
-    assert send_all(window) == [(True, 2, 4, 4, 1)]
+    sent = []
+    made = 500
+    while made < 520 or sent[-1]:
+        if made < 520:
+            made += 1
+            ring.append([made, made * 60, None, 0, 60])
+        item = send_all(window, 2)
+        if made <= 520 and item and item[0][0]:
+            assert item[0][1:4] == (2, made, made)
+        sent.append(item)
+        for _, boot, _, last, _ in item:
+            done = {seq for part in sent for _, _, f, z, _ in part for seq in range(f, z + 1)}
+            upto = ring.first(boot) - 1
+            while upto + 1 in done:
+                upto += 1
+            window.receipt(boot, upto)
+            assert last <= made
+    every = [seq for part in sent for _, _, first, last, _ in part for seq in range(first, last + 1)]
+    assert sorted(every) == list(range(1, 521))
+    assert (window.outstanding(), ring.pending) == (0, 0)
+
+
+def test_live_rows_keep_room_in_a_window_without_receipts(tmp_path):
+    ring = ring_with(tmp_path, 2, 500)
+    window = Window(ring, 2)
+    window.restart()
+    send_all(window)
+    for seq in range(501, 501 + LIVE_ROOM):
+        ring.append([seq, seq * 60, None, 0, 60])
+        assert send_all(window) == [(True, 2, seq, seq, 1)]
+    ring.append([517, 517 * 60, None, 0, 60])
+    assert send_all(window) == []
+    assert window.outstanding() == LIMIT
+    assert [window.tick() for _ in range(PATIENCE)][-1]
+    assert send_all(window, 1) == [(True, 2, 517, 517, 1)]
 
 
 def test_receipts_for_unknown_boots_and_beyond_the_end_do_no_harm(two_boots):
@@ -76,17 +108,18 @@ def test_receipts_for_unknown_boots_and_beyond_the_end_do_no_harm(two_boots):
 def test_patience_sends_again_then_sets_the_first_batch_aside(two_boots):
     window = Window(two_boots, 2)
     window.restart()
-    first = send_all(window)
+    _, *old = send_all(window)
+    assert window.receipt(2, 1)
     for _ in range(ROUNDS - 1):
         assert [window.tick() for _ in range(PATIENCE)] == [False] * (PATIENCE - 1) + [True]
-        assert send_all(window) == first
+        assert send_all(window) == old
     assert [window.tick() for _ in range(PATIENCE)][-1]
     assert window.set_aside() == 1
+    assert two_boots.set_aside == 100
     # `first` passes what is set aside, so that a receipt can
-    assert send_all(window) == [(True, 2, 1, 1, 1), (False, 1, 101, 150, 101)]
-    assert window.receipt(2, 1)
+    assert send_all(window) == [(False, 1, 101, 150, 101)]
     assert window.receipt(1, 150)
-    assert two_boots.first(1) == 1  # kept
+    assert held(two_boots)
     assert window.next() is None
     # at the next connection it is tried again, last, and a receipt after its PUBACK frees it
     window.restart()
@@ -97,7 +130,66 @@ def test_patience_sends_again_then_sets_the_first_batch_aside(two_boots):
     window.acknowledged(1)
     assert window.receipt(1, 150)
     assert two_boots.pending == 0
+    assert two_boots.boots() == []
     assert window.set_aside() == 0
+
+
+def test_receipts_of_another_boot_or_without_progress_do_not_buy_patience(two_boots):
+    window = Window(two_boots, 2)
+    window.restart()
+    send_all(window)
+    for tick in range(PATIENCE * ROUNDS):
+        window.tick()
+        window.receipt(2, 1)  # live rows arrive all the while
+        window.receipt(1, 0)  # and the gateway says again how far it is
+        two_boots.append([tick + 2, tick * 60, None, 0, 60])
+        send_all(window)
+        window.receipt(2, tick + 2)
+    assert two_boots.asides() == [(1, 1, 100)]
+    assert two_boots.first(1) == 101
+
+
+def test_what_was_set_aside_is_remembered_by_the_next_start(two_boots, tmp_path):
+    two_boots.put_aside(1, 100)
+    two_boots.free(1, 150)
+    two_boots.mark()
+    two_boots._end()
+    again = Ring(str(tmp_path / "ring"), 3, COLUMNS)
+    assert (again.asides(), again.set_aside, again.pending) == ([(1, 1, 100)], 100, 1)
+    assert held(again)
+    window = Window(again, 3)
+    window.restart()
+    assert window.receipt(1, 150)  # as after `status`
+    assert held(again)
+    again.settle(1, 1, 60)
+    assert again.asides() == [(1, 61, 100)]
+    again.settle(1, 61, 100)
+    assert len(again._segments) == 1
+
+
+def test_a_full_ring_gives_up_what_is_set_aside_and_counts_it(tmp_path):
+    ring = ring_with(tmp_path, 1, 3000)
+    ring.put_aside(1, 100)
+    ring.free(1, 3000)
+    assert (ring.pending, ring.set_aside, len(ring._segments)) == (0, 100, 2)
+    gone = []
+    ring.on_drop = lambda *drop: gone.append(drop)
+    ring._drop_oldest()
+    assert (ring.set_aside, ring.dropped, gone) == (0, 100, [(1, 1, 100)])
+
+
+def test_what_rotted_is_passed_by_first(tmp_path):
+    ring = ring_with(tmp_path, 1, 10)
+    ring._end()
+    segment = ring._segments[0]
+    path = tmp_path / "ring" / segment.name
+    data = bytearray(path.read_bytes())
+    data[segment.at(4)] ^= 1
+    path.write_bytes(data)
+    assert [row[0] for row in ring.read(1, 1, 99)] == [1, 2, 3, 5, 6, 7, 8, 9, 10]
+    assert ring.rotten == 1
+    ring.free(1, 3)
+    assert ring.first(1) == 5  # so that a receipt can pass it
 
 
 def live(window, ring, boot):
@@ -115,6 +207,8 @@ def set_first_aside(window, ring):
     window.restart()
     for _ in range(ROUNDS * PATIENCE):
         send_all(window)
+        if ring.boot != 1:
+            window.receipt(ring.boot, ring.last(ring.boot))
         window.tick()
     send_all(window)
     assert window.set_aside() == 1
@@ -138,7 +232,7 @@ def one_aside(request, tmp_path):
 
 def held(ring):
     """Whether what was set aside is all there."""
-    return ring.first(1) == 1 and [row[0] for row in ring.read(1, 1, 100)] == list(range(1, 101))
+    return ring.asides() == [(1, 1, 100)] and [row[0] for row in ring.read(1, 1, 100)] == list(range(1, 101))
 
 
 def test_a_receipt_before_the_puback_does_not_free_what_was_set_aside(one_aside):
@@ -156,19 +250,24 @@ def test_a_receipt_before_the_puback_does_not_free_what_was_set_aside(one_aside)
     assert ring.pending == 0
 
 
-def test_every_part_of_what_was_set_aside_needs_its_puback(one_aside):
+def test_every_part_of_what_was_set_aside_needs_its_puback_and_receipt(one_aside):
     window, ring = one_aside
     live(window, ring, ring.boot)
-    window.sent(1, 60)
+    window.next()
+    window.sent(1, 60)  # more did not go into the message
+    assert window.next() is None
     window.acknowledged(1)
     window.receipt(1, ring.last(1))
-    assert held(ring)
-    window.sent(1, 100)
+    assert ring.asides() == [(1, 61, 100)]
+    window.receipt(1, ring.last(1))  # a second one of the same part proves nothing
+    assert ring.asides() == [(1, 61, 100)]
+    assert live(window, ring, ring.boot) == []
+    assert send_all(window) == [(False, 1, 61, 100, 61)]
     window.receipt(1, ring.last(1))
-    assert held(ring)
+    assert ring.asides() == [(1, 61, 100)]
     window.acknowledged(1)
     window.receipt(1, ring.last(1))
-    assert ring.pending == 0
+    assert (ring.pending, ring.set_aside) == (0, 0)
 
 
 def test_receipts_of_later_rows_do_not_free_what_was_set_aside(one_aside):
@@ -224,14 +323,15 @@ def test_what_was_set_aside_and_given_up_by_a_full_ring_is_not_sent_again(one_as
     assert send_all(window) == []
 
 
-def test_a_receipt_resets_patience(two_boots):
+def test_a_receipt_that_gets_its_boot_further_resets_patience(two_boots):
     window = Window(two_boots, 2)
     window.restart()
     send_all(window)
-    for _ in range(50):
+    assert window.receipt(2, 1)
+    for seq in range(1, 51):
         assert not window.tick()
         assert not window.tick()
-        assert window.receipt(1, 1)
+        assert window.receipt(1, seq)
 
 
 def test_a_ring_that_gave_up_rows_is_followed(tmp_path):

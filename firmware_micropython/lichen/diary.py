@@ -1,0 +1,64 @@
+"""Why the kit started, and what is remembered of crashes: a small bounded file, replaced as a whole."""
+
+import json
+import os
+
+import machine
+
+TEXT = 600  # bytes kept of a crash: the last lines tell where
+_CAUSES = (
+    ("PWRON_RESET", "power"), ("BROWNOUT_RESET", "brownout"), ("WDT_RESET", "watchdog"), ("SOFT_RESET", "soft"),
+    ("DEEPSLEEP_RESET", "sleep"), ("HARD_RESET", "other"),
+)  # fmt: skip
+
+
+def reset_cause():
+    """A word of the wire. Ports that do not tell brown-outs apart have no constant for them."""
+    cause = machine.reset_cause()
+    for name, word in _CAUSES:
+        if getattr(machine, name, None) == cause:
+            return word
+    return "other"
+
+
+class Diary:
+    """What lies in the file: brown-outs and watchdog bites so far, and the last crash."""
+
+    def __init__(self, path):
+        self._path = path
+        self.cause = reset_cause()
+        self._data = {"brownouts": 0, "watchdogs": 0, "crash": None}
+        try:
+            with open(path) as f:
+                found = json.load(f)
+            if isinstance(found, dict):
+                self._data.update(found)
+        except (OSError, ValueError):
+            pass
+        counter = {"brownout": "brownouts", "watchdog": "watchdogs"}.get(self.cause)
+        if counter and type(self._data[counter]) is int:
+            self._data[counter] += 1
+            self._keep()
+
+    @property
+    def brownouts(self):
+        """Since the kit was first started; None where the board cannot tell."""
+        return self._data["brownouts"] if hasattr(machine, "BROWNOUT_RESET") else None
+
+    @property
+    def crash(self):
+        """The last crash's text, or None."""
+        return self._data["crash"]
+
+    def note(self, text):
+        """Keeps a crash; nothing may fail here, least of all on the way down."""
+        self._data["crash"] = text[-TEXT:]
+        self._keep()
+
+    def _keep(self):
+        try:
+            with open(self._path + ".new", "w") as f:
+                json.dump(self._data, f)
+            os.rename(self._path + ".new", self._path)
+        except Exception:  # noqa: BLE001, S110  the flash may be the crash, and no reason not to start
+            pass
