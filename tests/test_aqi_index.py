@@ -9,11 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.quantities import unit_registry
-from gateway.aqi.index import NO_INDEX, sub_index, sub_index_nounit, truncate, truncate_steps
-from gateway.aqi.scheme import load, names
+from gateway.aqi.index import NO_INDEX, kept, sub_index, sub_index_nounit, truncate, truncate_steps
+from gateway.aqi.overall import air_quality_index, air_quality_index_nounit
+from gateway.aqi.scheme import UnknownTableError, load, names
 
 NAN = float("nan")
 TABLES = [(scheme, table.name) for scheme in names() for table in load(scheme).tables]
+CUT = [(scheme, name) for scheme, name in TABLES if load(scheme).table(name).keep == "truncate"]
+MANY = 40_000
+"""More values than are computed one by one: these are looked up, in two blocks."""
 
 
 def index(scheme, table, *concentrations):
@@ -42,6 +46,28 @@ def index(scheme, table, *concentrations):
         ("us-2024", "o3_8h", 0.201, NO_INDEX),  # there the 1 h value counts
         ("us-2024", "o3_1h", 0.1249, NO_INDEX),
         ("us-2024", "o3_1h", 0.125, 101),
+        ("us-2012", "pm25", 12.0, 50),
+        ("us-2012", "pm25", 852.9, 733),  # AirData, the line of the last band goes on
+        ("us-2012", "pm10", 442.0, 322),
+        ("us-2024", "pm10", 442.0, 320),
+        ("us-2012", "pm10", 3956.0, 3852),  # AirData
+        ("us-2012", "no2", 1650.0, 401),
+        ("us-2012", "co", 40.4, 400),
+        ("tw-2016", "pm10", 125.0, 100),
+        ("tw-2016", "no2", 53.0, 50),
+        ("tw-2020", "pm10", 50.0, 50),
+        ("tw-2020", "no2", 31.0, 51),
+        ("tw-2020", "so2_1h", 20.9, 50),
+        ("tw-2025", "pm10", 30.9, 50),
+        ("tw-2025", "o3_1h", 100.9, NO_INDEX),
+        ("tw-2025", "o3_1h", 101.0, 101),
+        ("tw-2025", "so2_24h", 305.0, 201),
+        ("eu-2025", "pm25", 5.0, 1),
+        ("eu-2025", "pm25", 5.001, 2),
+        ("eu-2025", "no2", 150.0, 5),
+        ("eu-2025", "no2", 5000.0, 6),
+        ("who-2021", "pm25", 15.0, 1),
+        ("who-2021", "pm25", 15.01, 2),
         ("tw-2025", "pm25", 12.49, 50),
         ("tw-2025", "pm25", 12.5, 51),
         ("tw-2025", "pm25", 30.4, 100),
@@ -61,7 +87,7 @@ def test_taiwan_rounds_half_to_even_and_the_us_half_up():
     assert index("tw-2025", "pm10", 15.0, 3.0) == [25, 5]
 
 
-@pytest.mark.parametrize(("scheme", "name"), TABLES)
+@pytest.mark.parametrize(("scheme", "name"), CUT)
 def test_every_band_reaches_both_its_edges(scheme, name):
     table = load(scheme).table(name)
     for steps, expected in ((table.low, table.index_low), (table.high, table.index_high)):
@@ -71,7 +97,16 @@ def test_every_band_reaches_both_its_edges(scheme, name):
     assert kept == table.index_high[:-1].tolist()
 
 
-@pytest.mark.parametrize(("scheme", "name"), TABLES)
+@pytest.mark.parametrize(("scheme", "name"), [t for t in TABLES if t not in CUT])
+def test_an_edge_that_is_compared_exactly_belongs_to_the_better_band(scheme, name):
+    table = load(scheme).table(name)
+    for i, edge in enumerate(table.high[: -1 if table.open_top else None] / 10.0**table.decimals):
+        found = sub_index_nounit(table, np.array([edge - 1e-6, edge, edge + 1e-6])).tolist()
+        above = int(table.index_high[min(i + 1, len(table.high) - 1)])
+        assert found == [int(table.index_high[i])] * 2 + [above]
+
+
+@pytest.mark.parametrize(("scheme", "name"), CUT)
 def test_every_step_equals_exact_arithmetic(scheme, name):
     table = load(scheme).table(name)
     steps = np.arange(table.low[0], table.high[-1] + 1)
@@ -83,7 +118,25 @@ def test_every_step_equals_exact_arithmetic(scheme, name):
             assert found[step - table.low[0]] == expected, (step, exact)
 
 
-@pytest.mark.parametrize("scheme", ["us-2024", "tw-2025"])
+@given(st.sampled_from(TABLES), st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=40))
+def test_looking_up_gives_what_computing_gives(table, concentrations):
+    found = load(table[0]).table(table[1])
+    few = np.array(concentrations)
+    many = np.resize(few, MANY)
+    np.testing.assert_array_equal(sub_index_nounit(found, many), np.resize(sub_index_nounit(found, few), MANY))
+
+
+@pytest.mark.parametrize(("scheme", "name"), TABLES)
+def test_looking_up_every_step_and_what_lies_around_it(scheme, name):
+    table = load(scheme).table(name)
+    steps = np.arange(-3, table.high[-1] + 400)
+    values = np.concatenate([(steps + part) / 10.0**table.decimals for part in (0.0, 0.3, 0.99, -1e-12)])
+    values = np.resize(values, max(len(values), 1000)).reshape(2, -1)
+    one_by_one = [sub_index_nounit(table, part) for part in np.array_split(values.reshape(-1), values.size // 100)]
+    np.testing.assert_array_equal(sub_index_nounit(table, values).reshape(-1), np.concatenate(one_by_one))
+
+
+@pytest.mark.parametrize("scheme", ["us-2012", "us-2024", "tw-2016", "tw-2020", "tw-2025"])
 def test_nothing_and_less_than_nothing(scheme):
     for table in ("pm25", "no2"):
         assert index(scheme, table, NAN, -0.04, -15.0, 0.0, math.inf) == [NO_INDEX, 0, 0, 0, NO_INDEX]
@@ -109,6 +162,41 @@ def test_every_tenth_survives_truncation(tenths):
 def test_more_is_never_less(table, concentrations):
     found = sub_index_nounit(load(table[0]).table(table[1]), np.sort(np.array(concentrations)))
     assert (np.diff(found[found != NO_INDEX]) >= 0).all()
+
+
+@given(st.sampled_from(TABLES), st.lists(st.floats(-10, 3000), min_size=2, max_size=50))
+def test_more_is_never_less_where_it_is_looked_up(table, concentrations):
+    found = sub_index_nounit(load(table[0]).table(table[1]), np.sort(np.resize(np.array(concentrations), 300)))
+    assert (np.diff(found[found != NO_INDEX]) >= 0).all()
+
+
+def test_what_is_kept_of_a_concentration():
+    us, eu = load("us-2024").table("pm25"), load("eu-2025").table("pm25")
+    values = np.array([9.09, NAN, -0.19])
+    np.testing.assert_array_equal(kept(us, values), [9.0, NAN, -0.1])
+    np.testing.assert_array_equal(kept(eu, values), values)
+
+
+def test_the_index_of_several_pollutants():
+    tw = load("tw-2025")
+    found = air_quality_index_nounit(
+        tw,
+        {
+            "pm25": np.array([12.5, 3.0, NAN]),
+            "o3_8h": np.array([10.0, 10.0, NAN]),
+            "o3_1h": np.array([101.0, 50.0, NAN]),
+        },
+    )
+    assert found.value.tolist() == [101, 12, NO_INDEX]
+    assert found.leading_names() == ["o3", None, None]  # Taiwan names no pollutant up to 50
+    assert found.categories() == ["sensitive", "good", None]
+    units = unit_registry()
+    with_units = air_quality_index(
+        load("us-2024"), {"o3_8h": units.Quantity(78.5, "ppb"), "pm25": units.Quantity(0.0359, "mg/m**3")}
+    )
+    assert (with_units.value.tolist(), with_units.leading_names()) == (126, ["o3"])
+    with pytest.raises(UnknownTableError, match="o3_8h, o3_1h"):
+        air_quality_index_nounit(tw, {"o3": np.array([1.0])})
 
 
 def test_concentrations_with_units():

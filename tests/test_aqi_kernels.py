@@ -1,11 +1,16 @@
 """Real-time means: published vectors, values by hand, and rules at their edges."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calibration.quantities import unit_registry
 from gateway.aqi import kernels
+from gateway.aqi.index import sub_index, sub_index_nounit
+from gateway.aqi.scheme import load
 
 NAN = float("nan")
 hours = st.lists(st.one_of(st.just(NAN), st.floats(-15, 900)), min_size=1, max_size=40)
@@ -107,6 +112,53 @@ def test_a_window_is_the_same_in_the_stream_and_in_the_batch(values, at):
         batch = kernel(np.array(values))[at]
         stream = kernel(np.array(values[max(0, at + 1 - window) : at + 1]))[-1]
         np.testing.assert_array_equal(batch, stream)
+
+
+@given(hours, st.integers(1, 9))
+def test_blocks_change_no_bit(values, block):
+    for kernel in (kernels.nowcast, kernels.tw_mean, kernels.mean_24h, kernels.mean_8h):
+        whole = kernel(np.array([values, values[::-1]]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernels, "_BLOCK", block)
+            np.testing.assert_array_equal(kernel(np.array([values, values[::-1]])), whole)
+
+
+@given(hours)
+def test_nowcast_equals_the_plain_loop_of_its_formula(values):
+    found = kernels.nowcast(np.array(values))
+    for i in range(len(values)):
+        window = [values[j] if j >= 0 else NAN for j in range(i, i - 12, -1)]
+        present = [x for x in window if not math.isnan(x)]
+        if sum(not math.isnan(x) for x in window[:3]) < 2:
+            assert np.isnan(found[i])
+            continue
+        low, high = min(present), max(present)
+        w = 1.0 if high <= 0 else min(1.0, max(0.5, low / high))
+        weighted = [(w**lag, x) for lag, x in enumerate(window) if not math.isnan(x)]
+        expected = sum(p * x for p, x in weighted) / sum(p for p, _ in weighted)
+        assert found[i] == pytest.approx(expected, rel=1e-12, abs=1e-9)
+
+
+@pytest.mark.parametrize(("valid_hours", "valid"), [(8, True), (6, True), (5, False)])
+def test_mean_8h_needs_six_hours(valid_hours, valid):
+    found = last(kernels.mean_8h, *[NAN] * (8 - valid_hours), *[3.0] * valid_hours)
+    assert np.isnan(found) != valid
+
+
+def test_means_of_hours_with_a_unit():
+    hours_ = unit_registry().Quantity(np.arange(12.0), "mg/m**3")
+    mean = load("us-2024").table("pm25").realtime
+    for found in (mean.of(hours_), kernels.nowcast(hours_)):
+        assert found.m_as("ug/m**3")[-1] == pytest.approx(1000 * kernels.nowcast(np.arange(12.0))[-1])
+    with_index = sub_index(load("us-2024").table("pm25"), kernels.mean_24h(hours_[[0] * 24] + hours_[3]))
+    assert with_index[-1] == sub_index_nounit(load("us-2024").table("pm25"), np.array(3000.0))
+    assert kernels.count(hours_, 12)[-1] == 12
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3, 0), (2, 3, 5)])
+def test_arrays_of_any_shape(shape):
+    for kernel in (kernels.nowcast, kernels.tw_mean, kernels.mean_24h):
+        assert kernel(np.ones(shape)).shape == shape
 
 
 @given(hours)
