@@ -1,18 +1,17 @@
-"""Fixed corrections from the literature: the registry (corrections.toml) and the equations it names, as published."""
+"""Fixed corrections from the literature, as published: the registry (corrections.toml) and how one is applied."""
 
 import difflib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
-from calibration.flags import Flag, Reason
+from calibration.applied import Interval, outside, passed_through
+from calibration.equations import EQUATIONS
 from calibration.qc import Checked, Floats
-from calibration.quantities import CHANNELS, DERIVED, unit_registry
+from calibration.quantities import CHANNELS, DERIVED, FOREIGN, Channel, Derived, Foreign, unit_registry
 
 if TYPE_CHECKING:
     from pint import Quantity
@@ -24,14 +23,7 @@ class Input(StrEnum):
     CF1 = "cf1"
     ATM = "atm"
     COUNTS = "counts"
-
-
-class Interval(StrEnum):
-    """What is known of the uncertainty of a corrected value."""
-
-    NONE = "none"
-    PUBLISHED = "published"
-    FITTED = "fitted"
+    SDS011 = "sds011"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +31,8 @@ class Correction:
     """One published equation.
 
     `inputs` are the channels it takes, in canonical units; `averaging_s` is the averaging time it was developed on
-    [s]; `valid_range` bounds its inputs; `unverified` says which of these facts were not read in the source.
+    [s]; `valid_range` bounds its inputs; `jumps` says where it is not continuous; `unverified` which of these facts
+    were not read in the source, `notes` what else a user should know.
     """
 
     id: str
@@ -49,18 +42,33 @@ class Correction:
     input: Input
     inputs: tuple[str, ...]
     equation: str
-    constants: Mapping[str, float]
+    constants: Mapping[str, Any]
     units: Mapping[str, str]
     averaging_s: int
     valid_range: Mapping[str, tuple[float, float]]
     interval: Interval
     source: str
     unverified: tuple[str, ...]
+    jumps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """How a derived row names it: `barkjohn2021@1`."""
         return f"{self.id}@{self.version}"
+
+    @property
+    def is_for_kits(self) -> bool:
+        """Whether kits send all it takes and the gateway derives what it gives."""
+        return set(self.inputs) <= CHANNELS.keys() and self.output in DERIVED
+
+    def apply(self, inputs: Mapping[str, Checked]) -> Checked:
+        """Correct rows that went through quality control; see `apply`."""
+        return apply(self, inputs)
+
+    def half_width(self, value: Floats, averaging_s: Floats | float, time_s: Floats) -> Floats | None:  # noqa: ARG002
+        """None: no published correction has an interval in numbers."""
+        return None
 
 
 class UnknownCorrectionError(LookupError):
@@ -94,30 +102,6 @@ class CorrectionTableError(ValueError):
         super().__init__(f"correction {entry!r}: {problem}")
 
 
-def linear_rh(pm: Floats, rh: Floats, *, slope: float, per_rh: float, offset: float) -> Floats:
-    """`slope * pm + per_rh * rh + offset`.
-
-    Parameters
-    ----------
-    pm
-        Particle mass concentration [µg/m³].
-    rh
-        Relative humidity inside the sensor's enclosure [%].
-    slope, per_rh, offset
-        Published constants [1], [µg/m³/%], [µg/m³].
-    """
-    return slope * pm + per_rh * rh + offset
-
-
-EQUATIONS: Final[Mapping[str, tuple[Callable[..., Floats], frozenset[str]]]] = {
-    "linear_rh": (linear_rh, frozenset({"slope", "per_rh", "offset"})),
-}
-"""Each equation by name, with the constants it needs; it takes the inputs in the order the registry lists them."""
-
-ABSENT_REASON: Final[Mapping[str, Reason]] = {"rh": Reason.NO_HUMIDITY}
-"""What a row without this input says, in place of the input's own reasons."""
-
-
 def correct(name: str, inputs: "Mapping[str, Quantity[Any]]") -> "Quantity[Any]":
     """Apply a correction to quantities with units; converts them with pint first.
 
@@ -144,22 +128,29 @@ def correct(name: str, inputs: "Mapping[str, Quantity[Any]]") -> "Quantity[Any]"
 
     Notes
     -----
+    `find(name)` tells equation, constants, averaging time, range, source, and what of it is unverified.
+
     `barkjohn2021`: PM2.5 = 0.524 PA - 0.0862 RH + 5.75, PA the mean of the CF=1 outputs of both sensors, RH the
     humidity they report inside the enclosure; developed on 24 h means.
 
     References
     ----------
-    Barkjohn, Gantt, Clements 2021, doi:10.5194/amt-14-4617-2021.
+    Barkjohn, Gantt, Clements 2021, doi:10.5194/amt-14-4617-2021; the others in docs/corrections.md.
     """
     correction = find(name)
     bare = {channel: value.m_as(_unit_of(correction, channel)) for channel, value in inputs.items()}
-    return unit_registry().Quantity(correct_nounit(correction, bare), DERIVED[correction.output].unit)
+    return unit_registry().Quantity(correct_nounit(correction, bare), quantity(correction.output).unit)
 
 
 def _unit_of(correction: Correction, channel: str) -> str:
     if channel not in correction.inputs:
         raise WrongInputError(correction, (channel,))
-    return CHANNELS[channel].unit
+    return quantity(channel).unit
+
+
+def quantity(name: str) -> Channel | Derived | Foreign:
+    """Return what an input or output of a correction is."""
+    return CHANNELS.get(name) or DERIVED.get(name) or FOREIGN[name]
 
 
 def correct_nounit(correction: Correction, inputs: Mapping[str, Floats]) -> Floats:
@@ -173,7 +164,8 @@ def correct_nounit(correction: Correction, inputs: Mapping[str, Floats]) -> Floa
     if set(inputs) != set(correction.inputs):
         raise WrongInputError(correction, tuple(inputs))
     equation, _ = EQUATIONS[correction.equation]
-    return equation(*(inputs[channel] for channel in correction.inputs), **correction.constants)
+    result: Floats = equation(*(inputs[channel] for channel in correction.inputs), **correction.constants)
+    return result
 
 
 def apply(correction: Correction, inputs: Mapping[str, Checked]) -> Checked:
@@ -199,27 +191,8 @@ def apply(correction: Correction, inputs: Mapping[str, Checked]) -> Checked:
     WrongInputError
         Other channels than it was made for.
     """
-    raw = correct_nounit(correction, {channel: checked.value for channel, checked in inputs.items()})
-    parts = [inputs[channel] for channel in correction.inputs]
-    valid = np.logical_and.reduce([part.valid for part in parts])
-    flags = np.where(valid, np.maximum.reduce([part.flags for part in parts]), int(Flag.MISSING))
-    failed = np.logical_or.reduce([part.flags == Flag.FAIL for part in parts])
-    flags = np.where(~valid & failed, int(Flag.FAIL), flags)
-    reasons = np.bitwise_or.reduce([_reasons(channel, inputs[channel]) for channel in correction.inputs])
-    beyond = valid & _beyond(correction, inputs)
-    flags = np.where(beyond, np.maximum(flags, Flag.SUSPECT), flags)
-    return Checked(np.where(valid, raw, np.nan), flags, reasons | beyond * int(Reason.EXTRAPOLATED))
-
-
-def _reasons(channel: str, checked: Checked) -> np.ndarray:
-    absent = ABSENT_REASON.get(channel)
-    return checked.reasons if absent is None else np.where(checked.valid, checked.reasons, int(absent))
-
-
-def _beyond(correction: Correction, inputs: Mapping[str, Checked]) -> np.ndarray:
-    bounds = correction.valid_range.items()
-    outside = [(inputs[c].value < low) | (inputs[c].value > high) for c, (low, high) in bounds]
-    return np.logical_or.reduce(outside) if outside else np.zeros(1, bool)
+    value = correct_nounit(correction, {channel: checked.value for channel, checked in inputs.items()})
+    return passed_through(inputs, value, outside(inputs, correction.valid_range))
 
 
 def find(name: str, registry: Mapping[str, Correction] | None = None) -> Correction:
@@ -252,15 +225,16 @@ def load(text: str) -> dict[str, Correction]:
     return {**newest, **by_label}
 
 
+_LISTS: Final = ("inputs", "unverified", "jumps", "notes")
+
+
 def _entry(entry: dict[str, Any]) -> Correction:
     name = str(entry.get("id", "?"))
     try:
         bounds = {channel: (float(low), float(high)) for channel, (low, high) in entry.pop("range").items()}
         kind, interval = Input(entry.pop("input")), Interval(entry.pop("interval"))
-        inputs, unverified = tuple(entry.pop("inputs")), tuple(entry.pop("unverified", ()))
-        correction = Correction(
-            input=kind, interval=interval, inputs=inputs, unverified=unverified, valid_range=bounds, **entry
-        )
+        lists: dict[str, Any] = {name: tuple(entry.pop(name, ())) for name in _LISTS}
+        correction = Correction(input=kind, interval=interval, valid_range=bounds, **lists, **entry)
     except (KeyError, TypeError, ValueError) as error:
         raise CorrectionTableError(name, f"{type(error).__name__}: {error}") from error
     for problem in _problems(correction):
@@ -268,24 +242,45 @@ def _entry(entry: dict[str, Any]) -> Correction:
     return correction
 
 
-def _problems(correction: Correction) -> list[str]:
+def _problems(correction: Correction) -> Iterator[str]:
     equation = EQUATIONS.get(correction.equation)
-    made_for = {Input.CF1: "_cf1", Input.ATM: "_atm", Input.COUNTS: "n"}[correction.input]
-    particles = [c for c in correction.inputs if c in CHANNELS and CHANNELS[c].sensor == "pm"]
-    fits = [c.startswith("n") if correction.input is Input.COUNTS else c.endswith(made_for) for c in particles]
-    return [
-        *(f"unknown channel {c!r}" for c in correction.inputs if c not in CHANNELS),
-        *(f"range of {c!r}, which is not an input" for c in correction.valid_range if c not in correction.inputs),
-        *([] if correction.output in DERIVED else [f"unknown output {correction.output!r}"]),
-        *([] if all(fits) else [f"inputs {particles} are not of the {correction.input} output"]),
-        *([] if equation else [f"unknown equation {correction.equation!r}, known: {', '.join(EQUATIONS)}"]),
-        *(
-            []
-            if not equation or equation[1] == set(correction.constants)
-            else [f"constants must be {set(equation[1])}"]
-        ),
-        *([] if set(correction.units) == set(correction.constants) else ["each constant needs its unit"]),
-    ]
+    unknown = [c for c in correction.inputs if c not in CHANNELS and c not in FOREIGN]
+    yield from (f"unknown channel {c!r}" for c in unknown)
+    yield from (f"range of {c!r}, which is not an input" for c in correction.valid_range if c not in correction.inputs)
+    if correction.output not in DERIVED and correction.output not in FOREIGN:
+        yield f"unknown output {correction.output!r}"
+    particles = [c for c in correction.inputs if c in FOREIGN or (c in CHANNELS and CHANNELS[c].sensor == "pm")]
+    if not _fits(correction.input, particles):
+        yield f"inputs {particles} are not of the {correction.input} output"
+    if not equation:
+        yield f"unknown equation {correction.equation!r}, known: {', '.join(EQUATIONS)}"
+    elif equation[1] != set(correction.constants):
+        yield f"constants must be {set(equation[1])}"
+    if set(_with_unit(correction.constants)) != set(correction.units):
+        yield "each constant needs its unit"
+
+
+def _fits(kind: Input, particles: list[str]) -> bool:
+    if kind is Input.COUNTS:  # with the mass that it takes over from, where it does
+        return any(c.startswith("n") for c in particles)
+    ending = {Input.CF1: "_cf1", Input.ATM: "_atm", Input.SDS011: "_sds"}[kind]
+    return all(c.endswith(ending) for c in particles)
+
+
+_BOUNDS: Final = frozenset({"use", "low", "high", "below", "up_to"})
+"""What `pieces` says of its parts beside constants: which polynomials, and up to which concentration."""
+
+
+def _with_unit(constants: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of all numbers among the constants."""
+    for name, value in constants.items():
+        if isinstance(value, list):
+            for part in value:
+                yield from (n for n in _with_unit(part) if n not in _BOUNDS)
+        elif isinstance(value, dict):
+            yield from _with_unit(value)
+        else:
+            yield name
 
 
 CORRECTIONS: Final[Mapping[str, Correction]] = load(

@@ -24,6 +24,14 @@ class Reason(IntFlag):
     TIME_SHIFTED = 32
     SENSOR_FAULT = 64
     TIME_DOUBTFUL = 128
+    WARM_UP = 256
+    STUCK = 512
+    RATE = 1024
+    SPIKE = 2048
+    DISAGREE = 4096
+    HUMID = 8192
+    VOIDED = 16384
+    NO_TEMPERATURE = 32768
 
 
 def reason_names(mask: int) -> str:

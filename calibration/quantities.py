@@ -46,6 +46,35 @@ class Derived:
     pollutant: str
 
 
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A quantity of other people's records, which no kit sends and the gateway does not derive."""
+
+    name: str
+    title: str
+    unit: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gas:
+    """A gas and its molar mass [g/mol]."""
+
+    name: str
+    title: str
+    molar_mass_g_mol: float
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Temperature [°C] and pressure [Pa] at which a concentration is stated."""
+
+    name: str
+    title: str
+    temp_c: float
+    pressure_pa: float
+
+
 SECOND: Final = "_b"
 """Suffix of the channels and counters of a second sensor of the same kind."""
 
@@ -76,6 +105,15 @@ COUNTERS: Final[Mapping[str, str]] = {c["name"]: c["title"] for entry in _TABLE[
 
 DERIVED: Final[Mapping[str, Derived]] = {entry["name"]: Derived(**entry) for entry in _TABLE["derived"]}
 """Every calibrated quantity by name."""
+
+FOREIGN: Final[Mapping[str, Foreign]] = {entry["name"]: Foreign(**entry) for entry in _TABLE["foreign"]}
+"""Quantities that corrections know and the gateway does not, by name."""
+
+GASES: Final[Mapping[str, Gas]] = {entry["name"]: Gas(**entry) for entry in _TABLE["gas"]}
+"""Every gas whose units can be converted, by name."""
+
+CONDITIONS: Final[Mapping[str, Condition]] = {entry["name"]: Condition(**entry) for entry in _TABLE["condition"]}
+"""Every stated condition of a concentration, by name."""
 
 WIRE_COLUMNS: Final[frozenset[str]] = frozenset((*ROW_COLUMNS, *CHANNELS, *COUNTERS))
 """Every column a version 1 batch may have."""

@@ -97,5 +97,14 @@ def test_a_channel_counts_by_its_own_sensor(channel, counters):
     assert CHANNELS[channel].counters == counters
 
 
+def test_what_is_said_of_a_value_that_is_used_stays():
+    found = qc.combine(checked(10.0, Flag.SUSPECT, Reason.STUCK), checked(11.0, Flag.SUSPECT, Reason.SPIKE))
+    assert (found.flags[0], found.reasons[0]) == (Flag.SUSPECT, Reason.STUCK | Reason.SPIKE)
+    found = qc.combine(checked(10.0, Flag.SUSPECT, Reason.STUCK), checked(NAN, Flag.FAIL, Reason.RANGE))
+    assert (found.flags[0], found.reasons[0]) == (Flag.SUSPECT, Reason.STUCK | Reason.SINGLE_CHANNEL)
+    found = qc.combine(checked(10.0, Flag.SUSPECT, Reason.STUCK), checked(NAN, Flag.MISSING))
+    assert (found.flags[0], found.reasons[0]) == (Flag.SUSPECT, Reason.STUCK)
+
+
 def test_every_channel_has_counters_that_exist():
     assert all(set(channel.counters) <= COUNTERS.keys() for channel in CHANNELS.values())
