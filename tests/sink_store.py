@@ -1,6 +1,8 @@
 """A filled store for sink tests, and what InfluxDB must hold afterwards, read from the store by another way."""
 
 import math
+import os
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -56,7 +58,7 @@ class Store:
     def add_hour(self, kit, hour, pm25):
         record = HourRecord(
             kit=kit, site="s", hour=hour, values={"pm25_ugm3": pm25, "temp": 21.0}, qc=1, reasons=0, cal="none",
-            valid_pct={"pm25_ugm3": 98.3, "temp": 100.0},
+            valid_pct={"pm25_ugm3": 98.3, "temp": 100.0}, lo={"pm25_ugm3": pm25 - 1.5}, hi={"pm25_ugm3": pm25 + 1.5},
         )  # fmt: skip
         with database.transaction(self.db):
             derived.write_hours(self.db, self.kit(kit), [record])
@@ -69,6 +71,46 @@ class Store:
         )  # fmt: skip
         with database.transaction(self.db):
             derived.write_indices(self.db, record.site, record.hour, record.hour, [record])
+
+
+class Connection:
+    """Stands for one connection to InfluxDB; what is written and deleted goes to `target`, answered at once."""
+
+    def __init__(self, target):
+        self.target = target
+        self.begun = None
+        self.always_readable = os.open("/dev/null", os.O_RDONLY)
+
+    def __getattr__(self, name):
+        return getattr(self.target, name)
+
+    def begin(self, body):
+        self.begun = body
+
+    def finish(self):
+        lines = self.begun.text.split(b"\n")
+        assert len(lines) == self.begun.count
+        return self.target.write(lines)
+
+    def fileno(self):
+        return self.always_readable
+
+    def left_s(self):
+        return 60.0
+
+    def close(self):
+        if self.always_readable is not None:
+            os.close(self.always_readable)
+        self.always_readable = None
+
+
+def by_kit(tables):
+    """Return the rows of each kit in raw tables."""
+    return [
+        SimpleNamespace(kit=kit, **{name: getattr(table, name)[table.kit == i] for name in ("boot", "seq", "rev")})
+        for table in tables
+        for i, kit in enumerate(table.kits)
+    ]
 
 
 def expected_raw(db):
@@ -105,6 +147,8 @@ def expected_hours(db):
     for record in derived.read_hours(db):
         names = {"pm25_ugm3": "pm25_valid_pct", "no2_ppb": "no2_valid_pct"}
         fields = {**record.values, "qc": record.qc, "cal": record.cal}
+        for suffix, group in (("_lo", record.lo), ("_hi", record.hi)):
+            fields |= {name + suffix: value for name, value in group.items()}
         fields |= {names.get(n, f"{n}_valid_pct"): pct for n, pct in record.valid_pct.items()}
         points[(("kit", record.kit), ("site", record.site)), record.hour * HOUR_MS] = fields
     return points
@@ -123,6 +167,9 @@ def expected_indices(db):
             }  # fmt: skip
         tags = (("scheme", record.scheme), ("site", record.site))
         fields["table"] = record.table
+        if record.subs:
+            names = [name for key, name in (("pm25", "PM2.5"), ("no2", "NO2")) if key in record.subs]
+            fields["equivalent"] = "/".join(names) + " equivalent"
         points[tags, record.hour * HOUR_MS] = {n: v for n, v in fields.items() if v is not None}
     return points
 

@@ -6,7 +6,16 @@ import time
 import pytest
 from influxd import Influxd, wait_until
 from main_job import LICHEN
-from sink_store import T0_S, Store, expected_air, expected_health, expected_hours, expected_indices, expected_raw
+from sink_store import (
+    T0_S,
+    Connection,
+    Store,
+    expected_air,
+    expected_health,
+    expected_hours,
+    expected_indices,
+    expected_raw,
+)
 from test_retention import House
 from test_sink_influx import drain
 from test_sink_withdrawn import Model
@@ -32,7 +41,7 @@ def store(tmp_path):
 @pytest.fixture
 def model(monkeypatch):
     found = Model()
-    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: found)
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(found))
     return found
 
 
@@ -74,7 +83,7 @@ def test_a_server_that_is_away_for_long_is_told_as_behind_while_it_is(store, mon
         def write(self, _):
             raise UnavailableError("away")
 
-    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Away())
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(Away()))
     sink = sink_of(store.dir, lag_days=0.001)
     with pytest.raises(UnavailableError) as caught:
         sink.step()

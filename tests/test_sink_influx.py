@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from influxd import Influxd, wait_until
-from sink_store import GAS, T0_S, Store, expected_air, expected_raw
+from sink_store import GAS, T0_S, Connection, Store, expected_air, expected_raw
 
 from gateway.settings import Influx
 from gateway.sinks import influx as sink_module
@@ -43,6 +43,14 @@ def drain(sink):
     sink.close()
 
 
+def hurry(monkeypatch):
+    """Shorten the pauses after failures, when idle, and between two writes of cursor and state."""
+    monkeypatch.setattr(sink_module, "_FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(sink_module, "_LONGEST_DELAY_S", 0.2)
+    monkeypatch.setattr(sink_module, "_IDLE_S", 0.05)
+    monkeypatch.setattr(sink_module, "_KEEP_EVERY_S", 0.1)
+
+
 @contextmanager
 def running(sink):
     stop = threading.Event()
@@ -74,10 +82,11 @@ def test_influx_holds_every_row_and_field_of_the_store(server, bucket, store):
     assert server.points("raw", bucket) == raw
     assert server.points("air", bucket) == expected_air(store.db)
     means = {"pm25_ugm3": 7.5, "temp": 21.0, "pm25_valid_pct": 98.3, "temp_valid_pct": 100.0, "qc": 1, "cal": "none"}
+    means |= {"pm25_ugm3_lo": 6.0, "pm25_ugm3_hi": 9.0}
     tags = (("kit", "k1"), ("site", "s"))
     assert server.points("hour", bucket) == {(tags, h * 3_600_000): means for h in (HOUR, HOUR + 1)}
     tags = (("scheme", "us-2024"), ("site", "s"))
-    always = {"table": "us-2024.1", "pm25_valid_pct": 75.0, "pm25_24h_valid_pct": 0.0}
+    always = {"table": "us-2024.1", "equivalent": "PM2.5 equivalent", "pm25_valid_pct": 75.0, "pm25_24h_valid_pct": 0.0}
     assert server.points("index", bucket) == {
         (tags, HOUR * 3_600_000): {
             **always, "value": 42, "category": "Good", "pollutant": "pm25", "pm25_index": 42, "pm25_ugm3": 7.5,
@@ -107,8 +116,7 @@ def test_changed_records_replace_the_old_ones(server, bucket, store):
 
 @pytest.mark.influxdb
 def test_server_absent_at_the_start_gets_everything_later(influxd, store, tmp_path, monkeypatch):
-    monkeypatch.setattr(sink_module, "_FIRST_DELAY_S", 0.05)
-    monkeypatch.setattr(sink_module, "_LONGEST_DELAY_S", 0.2)
+    hurry(monkeypatch)
     server = Influxd(influxd, tmp_path / "influxd")
     server.start()
     server.set_up()
@@ -132,8 +140,7 @@ def test_server_absent_at_the_start_gets_everything_later(influxd, store, tmp_pa
 
 @pytest.mark.influxdb
 def test_server_killed_in_the_middle_loses_and_doubles_nothing(server, bucket, store, monkeypatch):
-    monkeypatch.setattr(sink_module, "_FIRST_DELAY_S", 0.05)
-    monkeypatch.setattr(sink_module, "_LONGEST_DELAY_S", 0.2)
+    hurry(monkeypatch)
     for i in range(100):
         store.add_raw(f"k{i % 4}", 1, 100 * (i // 4), 100)
     last = last_revision(store.db)
@@ -225,7 +232,7 @@ class Recorder:
 @pytest.fixture
 def recorded(store, tmp_path, monkeypatch):
     recorder = Recorder()
-    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: recorder)
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(recorder))
     settings = Influx(url="http://127.0.0.1:9", org="o", bucket="b", token_file="t")
     return InfluxSink(settings, tmp_path / "t", store.dir), recorder
 
@@ -269,7 +276,7 @@ def test_cursor_of_another_store_begins_again_and_of_an_earlier_program_goes_on(
 
 def test_missing_store_is_told_and_waited_for(tmp_path, monkeypatch):
     monkeypatch.setattr(sink_module, "_FIRST_DELAY_S", 0.05)
-    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Recorder())
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(Recorder()))
     settings = Influx(url="http://127.0.0.1:9", org="o", bucket="b", token_file="t")
     sink = InfluxSink(settings, tmp_path / "t", tmp_path / "store")
     with running(sink):

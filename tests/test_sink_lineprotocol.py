@@ -154,10 +154,11 @@ def test_hour_names_completeness_after_the_pollutant_and_writes_integers_as_floa
     record = HourRecord(
         kit="k1", site="s", hour=498_671, values={"pm25_cf1": 12, "pm25_ugm3": 7.5, "no2_ppb": math.nan},
         valid_pct={"pm25_cf1": 100, "pm25_ugm3": 98.3, "no2_ppb": 0.0}, qc=1, reasons=0, cal="barkjohn2021",
+        lo={"pm25_ugm3": 6}, hi={"pm25_ugm3": 9.0},
     )  # fmt: skip
     assert hour_lines(record) == [
-        b"hour,kit=k1,site=s pm25_cf1=12.0,pm25_ugm3=7.5,pm25_cf1_valid_pct=100.0,pm25_valid_pct=98.3,"  # noqa: ISC004 - one line
-        b'no2_valid_pct=0.0,qc=1i,cal="barkjohn2021" 1795215600000'
+        b"hour,kit=k1,site=s pm25_cf1=12.0,pm25_ugm3=7.5,pm25_ugm3_lo=6.0,pm25_ugm3_hi=9.0,"  # noqa: ISC004 - one line
+        b'pm25_cf1_valid_pct=100.0,pm25_valid_pct=98.3,no2_valid_pct=0.0,qc=1i,cal="barkjohn2021" 1795215600000'
     ]
 
 
@@ -166,9 +167,11 @@ def test_index_line_keeps_table_and_completeness_where_there_is_no_value():
         site="s", scheme="us-2024", hour=1, value=None, category=None, pollutant=None, table="us-2024.1",
         subs={"pm25": SubIndex(valid_pct=40.0)},
     )  # fmt: skip
-    assert index_lines(record) == [
-        b'index,scheme=us-2024,site=s pm25_valid_pct=40.0,pm25_24h_valid_pct=0.0,table="us-2024.1" 3600000'
-    ]
+    (line,) = index_lines(record)
+    assert line == (
+        b"index,scheme=us-2024,site=s pm25_valid_pct=40.0,pm25_24h_valid_pct=0.0,"
+        b'table="us-2024.1",equivalent="PM2.5 equivalent" 3600000'
+    )
 
 
 def test_index_line_has_each_pollutant_with_the_concentration_used():
@@ -185,7 +188,7 @@ def test_index_line_has_each_pollutant_with_the_concentration_used():
     assert tags == {"scheme": "us-2024", "site": "s"}
     assert fields == {
         "value": 42, "category": "Good", "pollutant": "pm25", "table": "t",
-        "pm25_index": 42, "pm25_ugm3": 7.5, "pm25_valid_pct": 100.0,
+        "equivalent": "PM2.5/NO2 equivalent", "pm25_index": 42, "pm25_ugm3": 7.5, "pm25_valid_pct": 100.0,
         "pm25_24h_ugm3": 6.0, "pm25_24h_index": 33, "pm25_24h_valid_pct": 95.8,
         "no2_index": 19, "no2_ppb": 20.0, "no2_valid_pct": 100.0, "no2_24h_valid_pct": 0.0,
     }  # fmt: skip

@@ -72,9 +72,9 @@ def test_sink_killed_in_the_middle_loses_and_doubles_nothing(influxd, tmp_path, 
             assert process.last_exit == -signal.SIGKILL
             seen.append(files.load_cursor().rev)
         assert 0 < seen[0] < seen[1] < seen[2] < last
-        with started(SinkProcess(config)):
-            wait_until(lambda: files.load_cursor().rev == last, "the rest")
-        assert server.count("raw", "seq") == 12_000
+        with started(SinkProcess(config)) as process:
+            wait_until(lambda: server.count("raw", "seq") == 12_000, "the rest")
+        assert (process.last_exit, files.load_cursor().rev) == (0, last)
         assert server.points("raw") == expected_raw(store.db)
 
 
@@ -134,6 +134,20 @@ def test_dead_process_is_started_again(config, store, tmp_path, monkeypatch):
         assert (process.restarts, process.last_exit) == (1, -signal.SIGKILL)
 
 
+def test_a_pause_that_was_announced_is_no_hang(config, store, tmp_path):
+    store.add_raw("k1", 1, 0, 5)
+    (tmp_path / "token").unlink()  # a person must act: the next attempt is half a minute away
+    with started(SinkProcess(config)) as process:
+        wait_until(lambda: process.poll() and process._pause_s >= 30, "the pause")
+        process._silence_s, until_s = 0.2, time.monotonic() + 0.6
+        while time.monotonic() < until_s:
+            assert process.poll()
+            time.sleep(0.05)
+        assert (process.hangs, process.restarts) == (0, 0)
+        process._pause_s = 0.0
+        wait_until(lambda: process.poll() and process.hangs == 1, "what is silent without one hangs", 5)
+
+
 def test_second_process_waits_for_the_first(config, store, tmp_path):
     store.add_raw("k1", 1, 0, 5)
     files = SinkFiles(store.dir, "influx")
@@ -162,10 +176,11 @@ def test_unusable_configuration_is_told_without_traceback(tmp_path, text, words)
     assert "Traceback" not in done.stderr
 
 
-def test_the_service_does_not_pay_for_influxdb_client():
+def test_neither_side_pays_for_libraries_that_it_does_not_need():
     code = (
-        "import sys, gateway.sinks.process, gateway.sinks.cursor\n"
-        "print([m for m in sys.modules if m.startswith(('influxdb_client', 'reactivex', 'urllib3'))])"
+        "import sys, gateway.sinks.process, gateway.sinks.cursor, gateway.sinks.influx\n"
+        "heavy = {'influxdb_client', 'reactivex', 'urllib3', 'pint', 'asyncio', 'concurrent', 'subprocess'}\n"
+        "print(sorted(heavy & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout.strip() == "[]"

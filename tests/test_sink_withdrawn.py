@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from influxd import Influxd, wait_until
-from sink_store import expected_air, expected_hours, expected_indices, expected_raw
+from sink_store import Connection, expected_air, expected_hours, expected_indices, expected_raw
 from test_derive_late import derive_all
 from test_intake import Bench
 from test_sink_influx import answering, drain
@@ -198,7 +198,7 @@ def test_names_cannot_widen_or_break_a_deletion(server, bucket):
     for name in HOSTILE:
         tags = lineprotocol.air_tags("k", name)
         text = ",".join(["m", *(f"{n}={v}".replace(",", "\\,").replace(" ", "\\ ") for n, v in tags[:1])])
-        series = lineprotocol._series("m", tags)
+        series = lineprotocol.series("m", tags)
         client.write([f"{series} v=1.0 {T0 * 1000}".encode(), f"{text},site=kept v=1.0 {T0 * 1000}".encode()])
         assert len(server.points("m", bucket)) == 2, name
         assert client.delete(lineprotocol.predicate("m", tags), T0 * 1000, T0 * 1000) == ""
@@ -351,7 +351,7 @@ def test_whatever_is_withdrawn_whenever_the_sink_looks_all_ends_equal(bench, tmp
     """Random: boots without clocks that find one, crowded seconds, late rows, moved kits; small and broken batches."""
     rng = random.Random(seed)
     model = Model()
-    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: model)
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(model))
     monkeypatch.setattr(withdraw, "DELETION_LINES", rng.choice([0, 3, 400]))
     sink = InfluxSink(Influx(url="http://x", org="o", bucket="b", token_file="t"), tmp_path, bench.folder)
     at = dict.fromkeys(((kit, boot) for kit in ("kit-1", "kit-2") for boot in (1, 2, 3)), 0)

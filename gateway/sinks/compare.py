@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from gateway.records import Ints
-from gateway.sinks.lineprotocol import Column, Tags, Value
+from gateway.sinks.lineprotocol import Tags, Value
+from gateway.sinks.lines import Column
 
 Fields = Mapping[str, tuple[Ints, np.ndarray[Any, np.dtype[Any]]]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]

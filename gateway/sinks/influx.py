@@ -1,18 +1,20 @@
 """The InfluxDB sink: what the store has that InfluxDB has not, in batches, each confirmed by moving the cursor.
 
 A batch that was sent but not confirmed is sent again; a line with the same measurement, tags and time replaces itself,
-so it arrives once. Withdrawn points are deleted before the batch is written. Only `gateway.sinks.process` imports this
-module (see influx_client).
+so it arrives once. Withdrawn points are deleted before the batch is written, and after all before it has been answered.
+While InfluxDB writes one batch the next is read and made ready.
 """
 
 import logging
-import random
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from itertools import chain
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -20,11 +22,14 @@ import msgspec
 
 from gateway.errors import LichenError
 from gateway.settings import Influx
-from gateway.sinks import behind, lineprotocol, refill, withdraw
+from gateway.sinks import behind, lineprotocol, lines, refill, withdraw
 from gateway.sinks.cursor import Cursor, SinkFiles, SinkState
 from gateway.sinks.influx_client import InfluxClient, Outcome, UnavailableError
+from gateway.sinks.lines import Piece
+from gateway.sinks.pipeline import ALL_LANES, LANES, Pipeline, Tally
 from gateway.store import database
 from gateway.store.changes import Changes, changes
+from gateway.store.tombstones import Tombstone
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +44,8 @@ _LONGEST_WISH_S: Final = 3600.0
 _REQUESTS_A_BATCH: Final = 5
 """Rows are read for so many requests at once: columns of a kit cost the less a row the more rows they have."""
 _MOST_RECORDS: Final = 25_000
+_BATCHES: Final = 2
+"""Batches in memory: the one that is being written, and the next."""
 _KEEP_EVERY_S: Final = 5.0
 """How often cursor and state are written while nothing special happens: each costs a card some pages. What was sent
 after the last confirmation on disk is sent again after a crash, and changes nothing."""
@@ -48,6 +55,17 @@ _LOOK_EVERY_S: Final = 60.0
 
 def _unwatched(_pause_s: float) -> None:
     """Tell nobody."""
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What was read at once; `cursor` is where it ends, `begun` says that its requests were put into the pipeline."""
+
+    found: Changes
+    cursor: Cursor
+    withdrawn: Sequence[Tombstone]
+    tally: Tally = field(default_factory=Tally)
+    begun: bool = False
 
 
 class InfluxSink:
@@ -67,7 +85,9 @@ class InfluxSink:
         self._alive = alive
         self._cursor = self._kept = self.files.load_cursor()
         self._db: sqlite3.Connection | None = None
-        self._client: InfluxClient | None = None
+        self._pipeline = Pipeline(self._connect)
+        self._ahead: deque[_Batch] = deque()
+        self._lanes: dict[str, int] = {}
         self._rows = _REQUESTS_A_BATCH * settings.batch_lines
         self._refill: Iterator[tuple[int, Sequence[bytes]]] | None = None
         self._shown: SinkState | None = None
@@ -103,9 +123,9 @@ class InfluxSink:
         self._refill = None
         if self._db:
             self._db.close()
-        if self._client:
-            self._client.close()
-        self._db = self._client = None
+            self._db = None
+        self._ahead.clear()
+        self._pipeline.close()
         with suppress(OSError):  # a full disk: what is not kept is sent again
             self._keep(now=True)
 
@@ -122,23 +142,24 @@ class InfluxSink:
         UnavailableError
             If InfluxDB cannot be written to now; the next step begins with the same batch.
         """
-        found, cursor = self._next()
+        self._read_ahead()
         self._look_behind()
-        if cursor == self._cursor:
+        if not self._ahead:
             self._keep()
             self._show()
             return 0
-        outcome = Outcome()
-        if found:
-            self.state.attempts += 1
-            self.state.last_attempt_ms = _now_ms()
-            for removal in withdraw.removals(self._reader(), found.withdrawn, self._cursor.rev):
-                self._remove(removal, outcome)
-            self._write(_lines(found), outcome)
-        self._bury(outcome)
-        self._cursor = cursor
-        self._keep(now=bool(outcome.dead or found.withdrawn))
-        return self._note_success(outcome, sum(len(stone.times_ms) for stone in found.withdrawn))
+        batch = self._ahead[0]
+        self._begin(batch)
+        while batch.tally.waiting:
+            self._pipeline.start()
+            if self._pipeline.take(wait=False) or self._pipeline.prepare() or self._read_ahead():
+                continue
+            self._pipeline.take(wait=True)
+        self._ahead.popleft()
+        self._bury(batch.tally.outcome)
+        self._cursor = batch.cursor
+        self._keep(now=bool(batch.tally.outcome.dead or batch.withdrawn))
+        return self._note_success(batch.tally.outcome, sum(len(stone.times_ms) for stone in batch.withdrawn))
 
     def refill_step(self) -> int:
         """Send some of what was asked to be sent again; returns how many lines, 0 where nothing was asked for."""
@@ -157,7 +178,7 @@ class InfluxSink:
             done_ms, lines = next(self._refill, (None, ()))
             if done_ms is None:
                 break
-            self._write([lines] if lines else [], outcome)
+            self._write(lines, outcome)
         self._bury(outcome)
         self.state.lines_refilled += outcome.written
         if done_ms is None:
@@ -173,19 +194,68 @@ class InfluxSink:
         self._db = self._db or database.open_reader(self._store_dir)
         return self._db
 
+    def _read_ahead(self) -> bool:
+        """Read the next batch and begin it, where there is room for one; returns whether there was one."""
+        if len(self._ahead) == _BATCHES or (self._ahead and not self._ahead[-1].begun):
+            return False
+        found, cursor = self._next()
+        if cursor == (self._ahead[-1].cursor if self._ahead else self._cursor):
+            return False
+        batch = _Batch(found, cursor, found.withdrawn)
+        self._ahead.append(batch)
+        if not found.withdrawn:
+            self._begin(batch)
+        return True
+
+    def _begin(self, batch: _Batch) -> None:
+        """Put a batch into the pipeline; one with removals when all before it is done, and after they are done."""
+        if batch.begun:
+            return
+        found = batch.found
+        if found:
+            self.state.attempts += 1
+            self.state.last_attempt_ms = _now_ms()
+        for removal in withdraw.removals(self._reader(), batch.withdrawn, self._cursor.rev):
+            self._remove(removal, batch.tally.outcome)
+        for lanes, count, parts in self._requests(found):
+            self._pipeline.put(lanes, count, parts, batch.tally)
+        batch.found = Changes(found.high)
+        batch.begun = True
+
+    def _requests(self, found: Changes) -> Iterator[tuple[int, int, Sequence[Piece]]]:
+        """Yield lanes, number of lines and the lines of each request, those of the lanes in turn."""
+        size = self._settings.batch_lines
+        if len(found) <= size:
+            for count, parts in lines.requests(lineprotocol.changed(found, lambda _: True), size):
+                yield ALL_LANES, count, parts
+            return
+        of_lanes = [
+            list(lines.requests(lineprotocol.changed(found, partial(self._is_in, lane)), size)) for lane in range(LANES)
+        ]
+        for together in zip_longest(*of_lanes):
+            for lane, request in enumerate(together):
+                if request is not None:
+                    yield 1 << lane, *request
+
+    def _is_in(self, lane: int, name: str) -> bool:
+        """Tell whether a kit's or a site's series are in a lane: half of them are, always in the same."""
+        return self._lanes.setdefault(name, len(self._lanes) % LANES) == lane
+
     def _next(self) -> tuple[Changes, Cursor]:
         """Return the next batch and where the cursor stands after it."""
         db = self._reader()
         with database.snapshot(db):
             self.state.last_revision = last = database.last_revision(db)
-            self._bind(database.read_meta(db, "store_id") or "", last)
-            after = self._cursor.rev
+            if not self._ahead:
+                self._bind(database.read_meta(db, "store_id") or "", last)
+            before = self._ahead[-1].cursor if self._ahead else self._cursor
+            after = before.rev
             if after == last:
-                return Changes(last), msgspec.structs.replace(self._cursor, complete=last)
-            rows_after = min(self._cursor.complete, after)
+                return Changes(last), msgspec.structs.replace(before, complete=last)
+            rows_after = min(before.complete, after)
             found = changes(db, after, rows_after=rows_after, record_limit=_MOST_RECORDS, row_limit=self._rows)
-        complete = last if found.high == last else self._cursor.complete
-        return found, msgspec.structs.replace(self._cursor, rev=found.high, complete=complete)
+        complete = last if found.high == last else before.complete
+        return found, msgspec.structs.replace(before, rev=found.high, complete=complete)
 
     def _bind(self, store: str, last: int) -> None:
         """Begin again where the cursor belongs to another store than this one."""
@@ -197,31 +267,25 @@ class InfluxSink:
         if self._cursor.store != store:
             self._cursor = msgspec.structs.replace(self._cursor, store=store)
 
-    def _connection(self) -> InfluxClient:
-        if self._client is None:
-            try:
-                self._client = InfluxClient(self._settings, self._token_path, lambda: self._alive(0.0))
-            except LichenError as error:
-                raise UnavailableError(str(error), lasting=True) from error
-        return self._client
+    def _connect(self) -> InfluxClient:
+        try:
+            return InfluxClient(self._settings, self._token_path, lambda: self._alive(0.0))
+        except LichenError as error:
+            raise UnavailableError(str(error), lasting=True) from error
 
     def _remove(self, removal: withdraw.Removal, outcome: Outcome) -> None:
         """Delete ranges of a series, then write again what still holds in them."""
         for first_ms, last_ms in removal.ranges:
-            if reason := self._connection().delete(removal.predicate, first_ms, last_ms):
+            if reason := self._pipeline.connection().delete(removal.predicate, first_ms, last_ms):
                 asked = f"delete {removal.predicate} from {first_ms} to {last_ms}"
                 outcome.dead.append((asked.encode("utf-8", "replace"), reason))
-        self._write([removal.lines] if removal.lines else [], outcome)
+        self._write(removal.lines, outcome)
 
-    def _write(self, lines: Iterable[Sequence[bytes]], outcome: Outcome) -> None:
-        """Write all lines in requests of about `batch_lines`."""
-        waiting: list[bytes] = []
+    def _write(self, some: Sequence[bytes], outcome: Outcome) -> None:
+        """Write lines at once, while nothing else is under way."""
         size = self._settings.batch_lines
-        for some in chain(lines, [()]):
-            waiting += some
-            while len(waiting) >= size or (waiting and not some):
-                outcome.add(self._connection().write(waiting[:size]))
-                del waiting[:size]
+        for start in range(0, len(some), size):
+            outcome.add(self._pipeline.connection().write(some[start : start + size]))
 
     def _bury(self, outcome: Outcome) -> None:
         if outcome.dead:
@@ -274,6 +338,8 @@ class InfluxSink:
         if isinstance(error, UnavailableError):
             delay_s = _LONGEST_DELAY_S if error.lasting else delay_s
             wish_s = error.retry_after_s
+        import random  # which costs some ms
+
         delay_s *= random.uniform(0.5, 1.0)  # noqa: S311 - so that several gateways do not come back at once
         return max(delay_s, min(wish_s, _LONGEST_WISH_S)) if wish_s is not None else delay_s
 
@@ -294,18 +360,6 @@ class InfluxSink:
             if self._shown != self.state:
                 self.files.save_state(self.state)
                 self._shown = msgspec.structs.replace(self.state)
-
-
-def _lines(found: Changes) -> Iterator[Sequence[bytes]]:
-    """Yield the lines of each record, those of a kit together; never an empty sequence."""
-    parts = chain(
-        map(lineprotocol.raw_lines, found.readings),
-        map(lineprotocol.air_lines, found.air),
-        map(lineprotocol.hour_lines, found.hours),
-        map(lineprotocol.index_lines, found.indices),
-        map(lineprotocol.health_lines, found.health),
-    )
-    return (lines for lines in parts if lines)
 
 
 def _now_ms() -> int:

@@ -3,26 +3,28 @@
 The child's standard input is a socket to the service. When the service ends, however it ends, the child reads the end
 of the file and ends too; in the other direction the child speaks after each attempt, successful or failed, with
 the pause [s] it takes before the next one. A child that is silent for longer hangs: it is killed and started again.
-This module does not import influxdb-client before `main` runs.
+What one side alone needs is imported when it needs it: each import is paid for at every start.
 """
 
 import logging
 import os
-import random
 import select
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from gateway import log as logs
 from gateway import settings as configuration
 from gateway.errors import LichenError
 from gateway.signals import StopSignals
+
+if TYPE_CHECKING:
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ class SinkProcess:
 
     def start(self) -> None:
         """Start the process."""
+        import subprocess
+
         self._line, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._line.settimeout(0)
         with childs:
@@ -85,6 +89,8 @@ class SinkProcess:
                 return True
             self._buried(code)
             self._failures = 1 if now_s - self._started_s > _STEADY_S else self._failures + 1
+            import random
+
             delay_s = min(_FIRST_DELAY_S * 2.0 ** min(self._failures - 1, 10), _LONGEST_DELAY_S)
             self._due_s = now_s + delay_s * random.uniform(0.5, 1.0)  # noqa: S311
             log.warning("the InfluxDB sink ended with %d; it is started again in %.0f s", code, self._due_s - now_s)
@@ -118,6 +124,8 @@ class SinkProcess:
         """End the process, within about 4 s."""
         if self._child is None:
             return
+        import subprocess
+
         child = self._child
         child.terminate()
         try:
@@ -154,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(arguments) != 1:
         sys.stderr.write("usage: python -m gateway.sinks.process CONFIG.toml\n")
         return 2
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s influx: %(message)s")
+    logs.set_up()
     told = StopSignals()
     try:
         settings = configuration.load(Path(arguments[0]))
@@ -164,7 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if settings.influx is None:
         sys.stderr.write(f"{settings.path}: there is no section [influx]; add it, or do not start this sink\n")
         return 1
-    from gateway.sinks.influx import InfluxSink  # here, because it imports influxdb-client
+    # Nothing here is linear algebra: its threads would cost more than all else at the start (OpenBLAS reads this).
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from gateway.sinks.influx import InfluxSink  # which imports numpy
 
     token_path = settings.beside(settings.influx.token_file)
     sink = InfluxSink(settings.influx, token_path, settings.store_dir, _Parent().tell)

@@ -7,16 +7,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from gateway.records import AirHour, HealthRecord, HourRecord, IndexRecord, Readings
+from gateway.records import AirHour, HealthRecord, HourRecord, IndexRecord
 from gateway.store import health, tombstones
 from gateway.store.database import last_revision
 from gateway.store.derived import decode_hour, decode_index, unpack_air
-from gateway.store.readings import CHUNK_COLUMNS, Chunk, assemble
+from gateway.store.rawtable import RawTable, tables
+from gateway.store.readings import CHUNK_COLUMNS, Chunk
 from gateway.store.standing import take_air
 from gateway.store.tombstones import Tombstone
 
 _NO_LIMIT: Final = 2**62
-_COUNTED: Final = ("air", "hour", "site_index", "tombstone", "health")
+_COUNTED: Final = ("hour", "site_index", "tombstone", "health")
 _RECORDS = "SELECT record, rev FROM {} WHERE rev > ? AND rev <= ? ORDER BY rev"
 
 
@@ -29,16 +30,19 @@ class Changes:
 
     high: int
     withdrawn: Sequence[Tombstone] = ()
-    readings: list[Readings] = field(default_factory=list)
+    raw: Sequence[RawTable] = ()
     air: list[AirHour] = field(default_factory=list)
     hours: list[HourRecord] = field(default_factory=list)
     indices: list[IndexRecord] = field(default_factory=list)
     health: Sequence[HealthRecord] = ()
 
+    def __len__(self) -> int:
+        """Return how many rows and records there are to write."""
+        rows = sum(map(len, self.raw)) + sum(map(len, self.air))
+        return rows + len(self.hours) + len(self.indices) + len(self.health)
+
     def __bool__(self) -> bool:
-        return bool(
-            self.withdrawn or self.readings or self.air or self.hours or self.indices or self.health
-        )  # fmt: skip
+        return bool(self.withdrawn or len(self))
 
 
 def changes(
@@ -53,20 +57,17 @@ def changes(
     `row_limit` each beside those of one record; `high` is then the last revision that is complete in all kinds.
     Readings that wait for a time come once they are placed.
     """
-    high = _last(db, after, record_limit)
+    high = last_revision(db)
     rows, high = _within(_chunks(db, after, high, record_limit), row_limit, high)
-    hours, high = _within(_air(db, after, high, rows_after), row_limit, high)
+    hours, high = _within(_air(db, after, high, rows_after, record_limit), row_limit, high)
+    high = _last(db, after, high, record_limit)
     removals = ((stone.rev, len(stone.times_ms), stone) for stone in tombstones.between(db, after, high))
     withdrawn, high = _within(removals, row_limit, high)
     span = (after, high)
-    by_kit: dict[str, list[Chunk]] = {}
-    for rev, (name, chunk) in rows:
-        if rev <= high:
-            by_kit.setdefault(name, []).append(chunk)
     return Changes(
         high,
         withdrawn=[stone for _, stone in withdrawn],
-        readings=[assemble(name, parts) for name, parts in by_kit.items()],
+        raw=tables(chunk for rev, chunk in rows if rev <= high),
         air=[air for rev, air in hours if rev <= high],
         hours=[decode_hour(*row) for row in db.execute(_RECORDS.format("hour"), span)],
         indices=[decode_index(*row) for row in db.execute(_RECORDS.format("site_index"), span)],
@@ -74,15 +75,14 @@ def changes(
     )
 
 
-def _last(db: sqlite3.Connection, after: int, record_limit: int) -> int:
-    """Return the last revision up to which no kind has more than `record_limit` records."""
-    high = last_revision(db)
+def _last(db: sqlite3.Connection, after: int, high: int, record_limit: int) -> int:
+    """Return the last revision up to `high` up to which no kind has more than `record_limit` records."""
     for table in _COUNTED:
         last = db.execute(
-            f"SELECT rev FROM {table} WHERE rev > ? ORDER BY rev LIMIT 1 OFFSET ?",  # noqa: S608 - constants above
-            (after, record_limit - 1),
+            f"SELECT rev FROM {table} WHERE rev > ? AND rev <= ? ORDER BY rev LIMIT 1 OFFSET ?",  # noqa: S608 - constants
+            (after, high, record_limit - 1),
         ).fetchone()
-        high = min(high, last[0]) if last else high
+        high = last[0] if last else high
     return high
 
 
@@ -113,14 +113,17 @@ def _chunks(
         yield chunk[0], _NO_LIMIT if number == record_limit else count, (name, tuple(chunk))
 
 
-def _air(db: sqlite3.Connection, after: int, high: int, rows_after: int) -> Iterator[tuple[int, int, AirHour]]:
+def _air(
+    db: sqlite3.Connection, after: int, high: int, rows_after: int, record_limit: int
+) -> Iterator[tuple[int, int, AirHour]]:
     found = db.execute(
         "SELECT air.rev, kit.name, air.hour, record FROM air JOIN kit ON kit.id = air.kit "
         "WHERE air.rev > ? AND air.rev <= ? ORDER BY air.rev",
         (after, high),
     )
-    for rev, name, hour, record in found:
+    for number, (rev, name, hour, record) in enumerate(found, 1):
         air = unpack_air(name, hour, record)
-        if not (air.rev > rows_after).all():
-            air = take_air(air, np.flatnonzero(air.rev > rows_after))
-        yield rev, len(air), air
+        new = air.rev > rows_after
+        if not new.all():
+            air = take_air(air, np.flatnonzero(new))
+        yield rev, _NO_LIMIT if number == record_limit else len(air), air
