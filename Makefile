@@ -5,7 +5,7 @@ LICHEN_TOOLS ?= $(CURDIR)/.tools
 export LICHEN_TOOLS
 BIN := .venv/bin
 
-.PHONY: demo test check accept soak bench figures docs clean
+.PHONY: demo test check firmware accept soak bench figures docs clean
 
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
@@ -27,6 +27,10 @@ check: .venv/dev
 	$(BIN)/lint-imports
 	$(BIN)/python tools/generate_docs.py --check
 
+# The kit's firmware as .mpy files, for copying, mip, freezing, and as a ROM file system: build/firmware.
+firmware: .venv/dev
+	@$(BIN)/python tools/build_firmware.py
+
 # The acceptance runs against the records in ../shared, and the installer in a machine with systemd (root); writes build/figures.json.
 accept: .venv/dev
 	-@sh tools/get_machine.sh
@@ -34,15 +38,18 @@ accept: .venv/dev
 
 # The fault suite in full, at most 20 minutes: writes docs/soak.md and build/figures.json. Needs root (a full disk) and libfaketime.
 soak: .venv/dev
+	-@sh tools/build_micropython_trace.sh
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s
 
-# Speed beside Telegraf, cost of a year of running: about 20 minutes, and 3 more the first time. Writes docs/performance.md.
-bench: .venv/dev
+# Speed of indices beside other libraries, speed beside Telegraf, cost of a year of running: about 20 minutes, and 3 more the first time. Writes docs/performance.md.
+bench: .venv/bench
+	$(BIN)/python benchmarks/indices.py --record
 	@sh tools/get_mosquitto.sh
 	@sh tools/build_influxd.sh
 	@sh tools/get_telegraf.sh
 	$(BIN)/python benchmarks/side_by_side.py --record
 	$(BIN)/python benchmarks/live.py --record
+	$(BIN)/python benchmarks/calibrations.py --record
 	$(BIN)/python benchmarks/performance_page.py
 
 docs: .venv/dev
@@ -71,4 +78,9 @@ $(LICHEN_TOOLS)/micropython/micropython:
 .venv/dev: .venv/base requirements-dev.lock
 	@echo "adding the tools for tests from requirements-dev.lock"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.venv/bench: .venv/dev requirements-bench.lock
+	@echo "adding the peers of the benchmarks from requirements-bench.lock"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@

@@ -106,6 +106,12 @@ class Consumer:
             return None
 
 
+AS_INSTALLED = {
+    "PYTHONPATH": str(REPO), "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(REPO / "build/bench/byte-code"),
+}  # fmt: skip
+"""For a gateway's process: its byte code is kept, as pip does when it installs."""
+
+
 def telegraf_binary():
     for place in (os.environ.get("LICHEN_TOOLS"), REPO / ".tools"):
         if place and (binary := Path(place) / "telegraf" / "telegraf").exists():
@@ -139,4 +145,5 @@ def lichen(folder, config, *, derive=True, profile=None):
     """Start the gateway; without `derive` it stores and sends readings only, as Telegraf does."""
     options = {"derive": derive, "profile": str(profile) if profile else None}
     command = [sys.executable, str(HERE / "driver.py"), str(config), json.dumps(options)]
-    return Consumer(command, folder / "gateway.log", {"PYTHONPATH": str(REPO)})
+    # `lichen` itself keeps numpy to one thread; the driver has no command line.
+    return Consumer(command, folder / "gateway.log", {**AS_INSTALLED, "OPENBLAS_NUM_THREADS": "1"})

@@ -25,6 +25,15 @@ _SECTIONS = {
         ("gw.start_s", "start to ready with a year of data of 20 kits (10.5 million rows), the slowest of 7"),
         ("gw.catchup_rss_growth_mb", "memory gained through a catch-up of 10 million readings"),
     ],
+    "Indices": [
+        ("aqi.ns_per_value", "concentration to index, a million values at once, a value"),
+        ("aqi.peer_ratio", "the same, beside the fastest of six libraries"),
+        ("aqi.nowcast_ns_per_window", "NowCast of a year of hours of 1,000 sites, a window"),
+    ],
+    "Calibration": [
+        ("cal.apply_ns_per_row", "a fitted record with trees applied to a million rows, a row and quantity"),
+        ("cal.live_us_per_reading", "what it adds to the live path, a reading"),
+    ],
 }
 _HEAD = """# Performance
 
@@ -45,6 +54,21 @@ setting. Each trial has a fresh broker, InfluxDB and store; the order turns; the
 Gateway and sink run as `lichen run` starts them, everything on. The store holds 24 hours of the kits before, and
 InfluxDB has them. How late a reading is: from its publication until a query that is repeated every 0.1 s has found it.
 Memory is that of both processes added up, so pages they share count twice. Disk is what the kernel charges to them.
+
+Why a live reading writes so much: it is committed within half a second, and its kit has pages of its own in the indexes
+of the log, in what is known of its boot and in its derived hour; each changed page of 4 KB is written to the log and
+later into the file (`benchmarks/wal_pages.py` counts pages by table). Larger gathering helped: committing twice a
+second instead of five times, deriving a thousand kits together, marks that are kept no finer than needed, and 32 MB of
+log before it is copied. Two KB would need live rows of an hour to stand in one place without indexes until they are
+joined, and every reader to look there too.
+""",
+    "Indices": """
+One process, one thread, CPU time, the best of several rounds in which all take turns. The peers, python-aqi, pyairnow,
+aqi-hub, aqipy-atmotech, aqicalc and AQIPython, take one value at a time, each as its documentation calls it;
+`benchmarks/indices.py` prints each of them, and how many of its results are the official index.
+""",
+    "Calibration": """
+CPU time of one thread (`benchmarks/calibrations.py`).
 """,
 }
 

@@ -33,7 +33,8 @@ from gateway.store.database import FILE_NAME, open_writer
 log = logging.getLogger(__name__)
 
 SOCKET_NAME: Final = "control.sock"
-MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_REQUEST_BYTES: Final = 512 * 1024
+"""A calibration record of trees is the longest thing that is sent."""
 MAX_CLIENTS: Final = 8
 CLIENT_TIMEOUT_S: Final = 10.0
 """A client that has sent no whole request, or not taken its answer, for so long is left."""
@@ -146,11 +147,27 @@ class ControlServer:
 
 
 class Client:
-    """Carries out commands on a store: by the gateway that has it, else here as its writer, until the end of `with`."""
+    """Carries out commands on a store: by the gateway that has it, else here as its writer, until the end of `with`.
 
-    def __init__(self, store_dir: Path, local: Callable[[sqlite3.Connection], Handlers]) -> None:
+    Parameters
+    ----------
+    store_dir
+        The folder of the store.
+    local
+        What makes the handlers for the store that was opened here.
+    timeout_s
+        How long the gateway's answer is waited for [s], more than 0.
+    """
+
+    def __init__(
+        self,
+        store_dir: Path,
+        local: Callable[[sqlite3.Connection], Handlers],
+        timeout_s: float = ANSWER_TIMEOUT_S,
+    ) -> None:
         self._store_dir = store_dir
         self._local = local
+        self._timeout_s = timeout_s
         self._db: sqlite3.Connection | None = None
         self._handlers: Handlers = {}
 
@@ -172,7 +189,7 @@ class Client:
             What the handler says, or that there is no store, or that a gateway has it and does not answer.
         """
         if self._db is None and not self._open():
-            return self._ask(name, args)
+            return ask(self._store_dir, name, args, self._timeout_s)
         return self._handlers[name](dict(args))
 
     def _open(self) -> bool:
@@ -190,9 +207,6 @@ class Client:
             raise
         self._handlers = self._local(self._db)
         return True
-
-    def _ask(self, name: str, args: Mapping[str, Any]) -> Any:
-        return ask(self._store_dir, name, args)
 
 
 def ask(store_dir: Path, name: str, args: Mapping[str, Any], timeout_s: float = ANSWER_TIMEOUT_S) -> Any:

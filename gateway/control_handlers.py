@@ -1,31 +1,40 @@
 """What commands may have the writing thread do; each handler is one short transaction, so that messages do not wait."""
 
+import difflib
 import getpass
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
-from calibration.corrections import UnknownCorrectionError, find
+from calibration import interpolated
+from calibration.assigned import CalibrationError, loads
+from calibration.corrections import CORRECTIONS
+from calibration.quantities import DERIVED
 from gateway.control import Handlers
+from gateway.derive.calibrate import KNOWN_TO_VOID
+from gateway.derive.methods import find_calibration
 from gateway.errors import LichenError
 from gateway.intake import Intake
 from gateway.metrics import Vitals
-from gateway.records import HOUR_S
+from gateway.records import HOUR_MS, HOUR_S, Void
 from gateway.settings import Settings
-from gateway.store import deadletters, kits, registry
-from gateway.store.database import read_meta, transaction, write_meta
+from gateway.store import calibrations, collocations, deadletters, kits, registry, voids
+from gateway.store.calibrations import StoredCalibration
+from gateway.store.collocations import Collocation
+from gateway.store.database import transaction
 from gateway.store.deadletters import Choice
-from gateway.system_clock import HAND_SET, HandSet, OwnClock, boot_id, now_ms
+from gateway.store.hand_set import WITHDRAWN, hand_set, write_hand_set
+from gateway.system_clock import HandSet, OwnClock, boot_id, now_ms
 
 REPLAY_STEP: Final = 100
 EXPIRE_STEP: Final = 1000
 MAX_ERROR_S: Final = 86_400
 MAX_SITE_LENGTH: Final = 64
-_WITHDRAWN: Final = "withdrawn"  # no name of a boot
+MAX_REASON_LENGTH: Final = 500
 
 
 def control_handlers(db: sqlite3.Connection, intake: Intake, vitals: Callable[[], Vitals] | None = None) -> Handlers:
@@ -39,9 +48,14 @@ def control_handlers(db: sqlite3.Connection, intake: Intake, vitals: Callable[[]
         "clock.declare": lambda args: _declare(db, int(args["error_s"]), str(args["who"])),
         "clock.withdraw": lambda args: _withdraw(db, str(args["who"])),
         "kit.set_site": lambda args: _site(db, args),
-        "kit.drop_site": lambda args: _drop(db, args, "sites"),
+        "kit.drop_site": lambda args: _drop_site(db, args),
         "kit.set_correction": lambda args: _correction(db, args),
-        "kit.drop_correction": lambda args: _drop(db, args, "corrections"),
+        "kit.drop_correction": lambda args: _drop_correction(db, args),
+        "kit.interpolate": lambda args: _interpolate(db, args),
+        "collocation.start": lambda args: _start_collocation(db, args),
+        "collocation.end": lambda args: _end_collocation(db, args),
+        "void.add": lambda args: _void(db, args),
+        "void.undo": lambda args: _undo_void(db, args),
     }
 
 
@@ -59,16 +73,6 @@ def local_handlers(db: sqlite3.Connection, settings: Settings) -> Handlers:
         max_kits=settings.store.max_kits,
     )
     return control_handlers(db, intake)
-
-
-def hand_set(db: sqlite3.Connection) -> HandSet | None:
-    """Return an operator's word on the gateway's clock, if one was given and stands."""
-    text = read_meta(db, HAND_SET)
-    try:
-        found = msgspec.json.decode(text, type=HandSet) if text else None
-    except msgspec.DecodeError:
-        return None
-    return found if found and found.boot_id != _WITHDRAWN else None
 
 
 def user_name() -> str:
@@ -105,19 +109,14 @@ def _expire(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
 def _declare(db: sqlite3.Connection, error_s: int, who: str) -> dict[str, Any]:
     if not 1 <= error_s <= MAX_ERROR_S:
         raise LichenError(f"an error of {error_s} s is not within 1 and {MAX_ERROR_S}")
-    _write_hand_set(db, HandSet(boot_id=boot_id(), error_s=error_s, at_ms=now_ms(), who=who))
+    write_hand_set(db, HandSet(boot_id=boot_id(), error_s=error_s, at_ms=now_ms(), who=who))
     return {"error_s": error_s}
 
 
 def _withdraw(db: sqlite3.Connection, who: str) -> dict[str, Any]:
     stood = hand_set(db) is not None
-    _write_hand_set(db, HandSet(boot_id=_WITHDRAWN, error_s=MAX_ERROR_S, at_ms=now_ms(), who=who))
+    write_hand_set(db, HandSet(boot_id=WITHDRAWN, error_s=MAX_ERROR_S, at_ms=now_ms(), who=who))
     return {"stood": stood}
-
-
-def _write_hand_set(db: sqlite3.Connection, record: HandSet) -> None:
-    with transaction(db):
-        write_meta(db, HAND_SET, msgspec.json.encode(record).decode())
 
 
 def _site(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
@@ -126,42 +125,157 @@ def _site(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
         raise LichenError(
             f"site {site!r}: a name has 1 to {MAX_SITE_LENGTH} printable characters and no space at its ends"
         )
-    return _change(db, args, lambda db, kit, hour: registry.set_site(db, kit, hour, site))
+    kit = _known_kit(db, args)
+    with transaction(db):
+        return {"hours": registry.set_site(db, kit, int(args["from_hour"]), site)}
 
 
 def _correction(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
-    correction = args["correction"]
-    try:
-        known = find(correction).label if correction is not None else None  # its version too
-    except UnknownCorrectionError as error:
-        raise LichenError(str(error)) from error
-    return _change(db, args, lambda db, kit, hour: registry.set_correction(db, kit, hour, known))
+    """Assign a correction by its name, or the calibration whose text `record` is."""
+    known = _known_kit(db, args)
+    if args.get("record") is None:
+        one = find_calibration(db, str(args["correction"]), known)
+    else:
+        try:
+            one = loads(str(args["record"]), known)
+        except CalibrationError as error:
+            raise LichenError(str(error)) from error
+    hour, who = int(args["from_hour"]), str(args.get("who", ""))
+    with transaction(db):
+        if args.get("record") is not None:
+            stored = StoredCalibration(one.label, str(args["record"]), now_ms(), who)
+            if one.label in CORRECTIONS or not calibrations.add(db, stored):
+                raise LichenError(f"{one.label} is known with another content; give this one another id or version")
+        hours = registry.set_correction(db, known, hour, one.label, one.output)
+    return {"hours": hours, "label": one.label, "quantity": one.output, "unverified": list(one.unverified)}
 
 
-def _drop(db: sqlite3.Connection, args: dict[str, Any], kind: Literal["sites", "corrections"]) -> dict[str, Any]:
-    drop = registry.drop_site if kind == "sites" else registry.drop_correction
+def _start_collocation(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    kit = _known_kit(db, args)
+    if found := collocations.running(db, kit):
+        since = _iso(found.from_ms // HOUR_MS)
+        raise LichenError(f"kit {kit} stands beside {found.reference} since {since}: lichen collocation end {kit}")
+    one = Collocation(
+        kit=kit, reference=str(args["reference"]), target=str(args["target"]), from_ms=int(args["from_ms"]),
+        started_by=str(args["who"]),
+    )  # fmt: skip
+    with transaction(db):
+        collocations.start(db, one)
+    return msgspec.to_builtins(one)  # type: ignore[no-any-return]
 
-    def checked(db: sqlite3.Connection, kit: str, hour: int) -> int:
-        lines = getattr(registry.history(db, kit), kind)
-        if hour not in [line.from_hour for line in lines]:
-            known = ", ".join(_iso(line.from_hour) for line in lines) or "none"
-            raise LichenError(f"kit {kit} has no such line from {_iso(hour)}; its lines are from: {known}")
-        return drop(db, kit, hour)
 
-    return _change(db, args, checked)
+def _end_collocation(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    """End the one of a kit; without `to_ms` it is forgotten."""
+    kit = _known_kit(db, args)
+    found = collocations.running(db, kit)
+    if found is None:
+        raise LichenError(f"kit {kit} stands beside no reference; lichen collocation list shows which do")
+    ended = None
+    if args.get("to_ms") is not None:
+        ended = msgspec.structs.replace(
+            found, to_ms=int(args["to_ms"]), ended_by=str(args["who"]), report=str(args.get("report") or "")
+        )
+    with transaction(db):
+        collocations.end(db, kit, ended)
+    return msgspec.to_builtins(ended or found)  # type: ignore[no-any-return]
+
+
+def _void(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    kit, what = _known_kit(db, args), str(args.get("what") or "")
+    if what and what not in KNOWN_TO_VOID:
+        near = difflib.get_close_matches(what, KNOWN_TO_VOID, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; quantities are {', '.join(DERIVED)}"
+        raise LichenError(f"{what!r} is neither a channel nor a quantity{hint}")
+    void = Void(what, int(args["from_ms"]), int(args["to_ms"]))
+    if void.to_ms <= void.from_ms:
+        raise LichenError("the span ends before it begins: --to must be later than --from")
+    reason, who = _reason(args), str(args["who"])
+    with transaction(db):
+        number, touched = voids.add(db, kit, void, reason=reason, who=who, now_ms=now_ms())
+    return {"id": number, "hours": touched.hours, "sealed": touched.sealed}
+
+
+def _undo_void(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    number = int(args["id"])
+    line = voids.find(db, number)
+    if line is None:
+        raise LichenError(f"there is no void {number}; lichen void list shows those there are")
+    if line.undone_ms is not None:
+        raise LichenError(f"void {number} was undone already, by {line.undone_by}: {line.undo_reason}")
+    reason, who = _reason(args), str(args["who"])
+    with transaction(db):
+        touched = voids.undo(db, number, reason=reason, who=who, now_ms=now_ms())
+    return {"id": number, "kit": line.kit, "hours": touched.hours, "sealed": touched.sealed}
+
+
+def _reason(args: dict[str, Any]) -> str:
+    reason = str(args["reason"]).strip()
+    if not (0 < len(reason) <= MAX_REASON_LENGTH and reason.isprintable()):
+        raise LichenError(
+            f"a reason has 1 to {MAX_REASON_LENGTH} printable characters: say why, for those who come later"
+        )
+    return reason
+
+
+def _drop_site(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    kit, hour = _known_kit(db, args), int(args["from_hour"])
+    _need_line(kit, hour, registry.history(db, kit).sites)
+    with transaction(db):
+        return {"hours": registry.drop_site(db, kit, hour)}
+
+
+def _drop_correction(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    kit, hour, wanted = _known_kit(db, args), int(args["from_hour"]), args.get("quantity")
+    lines = {q: some for q, some in registry.history(db, kit).calibrations.items() if wanted in (None, q)}
+    having = [q for q, some in lines.items() if hour in [line.from_hour for line in some]]
+    if len(having) > 1:
+        raise LichenError(f"kit {kit} has lines of {' and '.join(having)} from {_iso(hour)}: name one with --quantity")
+    _need_line(kit, hour, [line for some in lines.values() for line in some])
+    with transaction(db):
+        return {"hours": registry.drop_correction(db, kit, hour, having[0]), "quantity": having[0]}
+
+
+def _interpolate(db: sqlite3.Connection, args: dict[str, Any]) -> dict[str, Any]:
+    """Let the calibration from one line on become that of the next line until then."""
+    kit, wanted = _known_kit(db, args), args.get("quantity")
+    first, last = int(args["from_hour"]), int(args["to_hour"])
+    found = {q: some for q, some in registry.history(db, kit).calibrations.items() if wanted in (None, q)}
+    here = {q: some for q, some in found.items() if {first, last} <= {line.from_hour for line in some}}
+    if len(here) != 1:
+        if here:
+            raise LichenError(f"kit {kit} has such lines of {' and '.join(here)}: name one with --quantity")
+        known = ", ".join(f"{q} {_iso(line.from_hour)}" for q, some in found.items() for line in some) or "none"
+        raise LichenError(f"kit {kit} has no two assignments from {_iso(first)} and {_iso(last)}; it has: {known}")
+    ((quantity, lines),) = here.items()
+    inside = [line for line in lines if first <= line.from_hour <= last]
+    labels = [line.value for line in inside if line.value is not None]
+    if len(inside) != 2 or len(set(labels)) != 2:
+        told = ", ".join(f"{line.value or 'none'} from {_iso(line.from_hour)}" for line in inside) or "none"
+        raise LichenError(f"two calibrations that follow each other are needed, and here are: {told}")
+    before, after = labels
+    if any((one := calibrations.find(db, label)) and interpolated.loads(one.record) for label in (before, after)):
+        raise LichenError(f"{before} or {after} is interpolated already; assign the calibration itself first")
+    between = interpolated.Between(before, after, first * HOUR_S, last * HOUR_S)
+    with transaction(db):
+        text = interpolated.dumps(between)
+        calibrations.add(db, StoredCalibration(between.label, text, now_ms(), str(args.get("who", ""))))
+        hours = registry.set_correction(db, kit, first, between.label, quantity)
+    return {"hours": hours, "label": between.label, "quantity": quantity, "before": before, "after": after}
+
+
+def _need_line(kit: str, hour: int, lines: Sequence[registry.Line]) -> None:
+    if hour not in [line.from_hour for line in lines]:
+        known = ", ".join(_iso(line.from_hour) for line in lines) or "none"
+        raise LichenError(f"kit {kit} has no such line from {_iso(hour)}; its lines are from: {known}")
 
 
 def _iso(hour: int) -> str:
     return datetime.fromtimestamp(hour * HOUR_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _change(
-    db: sqlite3.Connection, args: dict[str, Any], change: Callable[[sqlite3.Connection, str, int], int]
-) -> dict[str, Any]:
-    """Change a line of a kit's history; tells how many hours are derived again by it."""
+def _known_kit(db: sqlite3.Connection, args: dict[str, Any]) -> str:
     kit = str(args["kit"])
     if not kits.is_known(db, kit):
         near = kits.nearest(db, kit)
         raise LichenError(f"kit {kit}: nothing of it was ever received" + (f"; did you mean {near}?" if near else ""))
-    with transaction(db):
-        return {"hours": change(db, kit, int(args["from_hour"]))}
+    return kit

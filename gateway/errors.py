@@ -1,12 +1,16 @@
 """The errors that Lichen reports to people: each says what, where and what to do next."""
 
 from pathlib import Path
+from typing import Final
+
+EXIT_FAILED: Final = 1
+EXIT_INTERRUPTED: Final = 130
 
 
 class LichenError(Exception):
     """Something a person can act on; the command line prints it without a traceback."""
 
-    exit_status = 1
+    exit_status = EXIT_FAILED
     """What the command ends with; systemd starts a gateway again after each but 3 (deploy/lichen-gateway.service)."""
 
 

@@ -9,7 +9,17 @@ from typing import Final, Literal, TextIO
 
 from calibration.flags import reason_names
 from calibration.quantities import CHANNELS, COUNTERS, DERIVED
-from gateway.records import HOUR_MS, AirHour, Floats, HourRecord, IndexRecord, Readings, SubIndex, TimeSource
+from gateway.records import (
+    HOUR_MS,
+    POLLUTANT_NAMES,
+    AirHour,
+    Floats,
+    HourRecord,
+    IndexRecord,
+    Readings,
+    SubIndex,
+    TimeSource,
+)
 from gateway.store import derived, readings
 from gateway.store.database import snapshot
 
@@ -19,7 +29,6 @@ Cell = str | float | int | None
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FACTS: Final = ("up", "t", "q", "dt")
 _SOURCES: Final = {source.value: source.name.lower() for source in TimeSource}
-_POLLUTANT_NAMES: Final = {"pm25": "PM2.5", "no2": "NO2"}
 _POLLUTANTS: Final = {quantity.pollutant: name for name, quantity in DERIVED.items()}
 """Name, with its unit, of the concentration of each pollutant."""
 
@@ -93,9 +102,7 @@ def write_csv(
         elif kind == "air":
             header, rows = _air(connection, kit, hour_from, hour_to)
         elif kind == "hour":
-            means = [*(n for n in raw_columns(connection) if n in CHANNELS), *DERIVED]
-            found = derived.read_hours(connection, kit=kit, hour_from=hour_from, hour_to=hour_to)
-            header, rows = _hour_header(means), (_hour_row(record, means) for record in found)
+            header, rows = _hours(connection, kit, hour_from, hour_to)
         else:
             indices = derived.read_indices(connection, site=kit, hour_from=hour_from, hour_to=hour_to)
             header, rows = INDEX_COLUMNS, (tuple(index_row(record).values()) for record in indices)
@@ -197,8 +204,18 @@ def _air_rows(hour: AirHour, bounded: set[str]) -> Iterator[Sequence[Cell]]:
     )  # fmt: skip
 
 
-def _hour_header(names: Sequence[str]) -> tuple[str, ...]:
-    return ("hour_start", "kit", "site", *names, *map(completeness, names), "qc", "qc_reason", "cal")
+def _hours(
+    connection: sqlite3.Connection, kit: str | None, hour_from: int | None, hour_to: int | None
+) -> tuple[Sequence[str], Iterator[Sequence[Cell]]]:
+    """Header and rows; a first pass finds which means have an interval anywhere in the export."""
+    bounded: set[str] = set()
+    for record in derived.read_hours(connection, kit=kit, hour_from=hour_from, hour_to=hour_to):
+        bounded.update(record.lo, record.hi)
+    means = [*(n for n in raw_columns(connection) if n in CHANNELS), *DERIVED]
+    columns = [c for name in means for c in ((name, f"{name}_lo", f"{name}_hi") if name in bounded else (name,))]
+    found = derived.read_hours(connection, kit=kit, hour_from=hour_from, hour_to=hour_to)
+    header = ("hour_start", "kit", "site", *columns, *map(completeness, means), "qc", "qc_reason", "cal")
+    return header, (_hour_row(record, means, bounded) for record in found)
 
 
 def completeness(name: str) -> str:
@@ -206,9 +223,14 @@ def completeness(name: str) -> str:
     return f"{DERIVED[name].pollutant if name in DERIVED else name}_valid_pct"
 
 
-def _hour_row(record: HourRecord, names: Sequence[str]) -> tuple[Cell, ...]:
+def _hour_row(record: HourRecord, names: Sequence[str], bounded: set[str]) -> tuple[Cell, ...]:
+    values = (
+        group.get(name)
+        for name in names
+        for group in ((record.values, record.lo, record.hi) if name in bounded else (record.values,))
+    )
     return (
-        iso_hour(record.hour), record.kit, record.site, *map(record.values.get, names),
+        iso_hour(record.hour), record.kit, record.site, *values,
         *map(record.valid_pct.get, names), record.qc, reason_names(record.reasons), record.cal,
     )  # fmt: skip
 
@@ -222,7 +244,7 @@ def index_row(record: IndexRecord) -> dict[str, Cell]:
     for pollutant, concentration in _POLLUTANTS.items():
         sub = record.subs.get(pollutant)
         row |= zip(_sub_columns(pollutant, concentration), _sub_values(sub), strict=True)
-    return row | {"table": record.table, "equivalent": equivalent(record)}
+    return row | {"table": record.table, "equivalent": record.equivalent}
 
 
 def _sub_columns(pollutant: str, concentration: str) -> tuple[str, ...]:
@@ -237,12 +259,6 @@ def _sub_values(sub: SubIndex | None) -> tuple[Cell, ...]:
     if sub is None:
         return (None,) * 6
     return (sub.index, sub.concentration, sub.valid_pct, sub.mean_24h, sub.index_24h, sub.valid_24h_pct)
-
-
-def equivalent(record: IndexRecord) -> str:
-    """Say of which pollutants an index is the equivalent: a kit measures fewer than the official one is made from."""
-    names = "/".join(name for key, name in _POLLUTANT_NAMES.items() if key in record.subs)
-    return f"{names} equivalent".lstrip()
 
 
 INDEX_COLUMNS: Final = tuple(
@@ -267,8 +283,13 @@ def _channel_columns() -> Iterator[Column]:
 def _air_columns() -> Iterator[Column]:
     for name, quantity in DERIVED.items():
         yield Column(name, quantity.text, quantity.title)
-        yield Column(f"{name}_lo", quantity.text, "lower end of its 90 % interval; only where a calibration has one")
-        yield Column(f"{name}_hi", quantity.text, "upper end of its 90 % interval; only where a calibration has one")
+        yield from _interval_columns(name, quantity.text)
+
+
+def _interval_columns(name: str, unit: str) -> Iterator[Column]:
+    """Which a calibration has for some averaging times: rows can have one and hours none, or the other way round."""
+    yield Column(f"{name}_lo", unit, "lower end of its 90 % interval; only where a calibration has one")
+    yield Column(f"{name}_hi", unit, "upper end of its 90 % interval; only where a calibration has one")
 
 
 def _hour_columns() -> Iterator[Column]:
@@ -278,13 +299,15 @@ def _hour_columns() -> Iterator[Column]:
     }
     for name, (unit, title) in named.items():
         yield Column(name, unit, f"mean over the hour: {title}; empty where less than 75 % of the hour is covered")
+        if name in DERIVED:
+            yield from _interval_columns(name, unit)
     for name in named:
         yield Column(completeness(name), "%", f"share of the hour covered by good rows of {name}")
 
 
 def _index_columns() -> Iterator[Column]:
     for pollutant, concentration in _POLLUTANTS.items():
-        unit, name = DERIVED[concentration].text, _POLLUTANT_NAMES[pollutant]
+        unit, name = DERIVED[concentration].text, POLLUTANT_NAMES[pollutant]
         columns = _sub_columns(pollutant, concentration)
         yield Column(columns[0], "", f"sub-index of {name}")
         yield Column(columns[1], unit, f"{name} the sub-index was made from: the real-time mean of the scheme")

@@ -4,12 +4,15 @@ Imported at the first request: prometheus-client takes some memory, and not ever
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gateway import drift
+from gateway.drift import DriftWatch
 from gateway.metrics import Histogram, Live, Vitals
 from gateway.settings import Settings
 from gateway.status import Numbers, read_numbers
@@ -27,11 +30,24 @@ def exposition(settings: Settings, live: Live, vitals: Vitals, now_ms: int) -> b
     try:
         with snapshot(db):
             numbers = read_numbers(db, settings, now_ms, clock_trusted=vitals.clock_error_s is not None)
+            watched = _watched(settings, drift.newest_hour(db))
     finally:
         db.close()
     registry = CollectorRegistry()
-    registry.register(_Page([*_process(live, vitals), *_store(numbers), *_kits(numbers), *_sink(numbers, vitals)]))
+    parts = (_process(live, vitals), _store(numbers), _kits(numbers), _drift(watched), _sink(numbers, vitals))
+    registry.register(_Page([metric for part in parts for metric in part]))
     return generate_latest(registry)
+
+
+@lru_cache(maxsize=1)
+def _watched(settings: Settings, _hour: int) -> DriftWatch:
+    """Compare kits once an hour: it reads eight days of all of them."""
+    db = open_reader(settings.store_dir)
+    try:
+        with snapshot(db):
+            return drift.read(db, settings)
+    finally:
+        db.close()
 
 
 class _Page(Collector):
@@ -105,6 +121,19 @@ def _kits(found: Numbers) -> Iterator[Metric]:
             age.add_metric([name], max(0.0, (found.now_ms - newest_ms) / 1000))
         yield from _gauge("kits_left_out", "Kits beyond those with a line.", max(0, len(placed) - MOST_KITS))
     yield age
+
+
+def _drift(found: DriftWatch) -> Iterator[Metric]:
+    labels = ["kit", "quantity", "against"]
+    alarm = GaugeMetricFamily("lichen_drift_alarm", "Whether it has moved away from it for days.", labels=labels)
+    gain = GaugeMetricFamily("lichen_drift_gain", "Spread of the proxy over that of the kit, in 72 h.", labels=labels)
+    for one in found.pairs[: 3 * MOST_KITS]:
+        names = [one.kit, one.quantity, one.against]
+        alarm.add_metric(names, bool(one.alarms))
+        if one.gain is not None:
+            gain.add_metric(names, one.gain)
+    yield from (alarm, gain)
+    yield from _gauge("drift_stations_unreadable", "Files of stations that cannot be used.", len(found.unreadable))
 
 
 def _sink(found: Numbers, vitals: Vitals) -> Iterator[Metric]:

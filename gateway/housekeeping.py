@@ -240,6 +240,7 @@ class Housekeeper:
             measured = self._measure()
             if time.monotonic() > until_s:
                 break
+        room.set_log_length(self._db, measured, self._settings.store.budget_mb * _MB)
         needed = measured.disk_free < self._reserve
         done.pages_given_back = room.give_back(self._db, all_of_it=needed)
         measured = self._measure()

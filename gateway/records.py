@@ -14,6 +14,7 @@ __all__ = [
     "HOUR_MS",
     "HOUR_S",
     "NULL",
+    "POLLUTANT_NAMES",
     "AirHour",
     "Flag",
     "Floats",
@@ -25,6 +26,7 @@ __all__ = [
     "Reason",
     "SubIndex",
     "TimeSource",
+    "Void",
     "reason_names",
 ]
 
@@ -91,12 +93,25 @@ class AirHour:
         return len(self.time_ms)
 
 
-class HourRecord(msgspec.Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Rows that are not used, by an operator's word: those whose interval's middle lies in a span [ms since 1970].
+
+    `what` names a raw channel or a derived quantity, empty for all; `to_ms` is not included.
+    """
+
+    what: str
+    from_ms: int
+    to_ms: int
+
+
+class HourRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Means of one kit over one UTC hour; `hour` is hours since 1970 of its start.
 
     `values` holds the mean of every raw channel and of every calibrated quantity; a quantity without a valid hour is
     absent. `valid_pct` is the share of the hour covered by good rows, per calibrated quantity and per raw channel
-    [0-100]. `cal` names the corrections used.
+    [0-100]. `cal` names the corrections used. `lo` and `hi` bound the 90 % interval of those means whose calibration
+    has one for means over 1 h.
     """
 
     kit: str
@@ -107,13 +122,15 @@ class HourRecord(msgspec.Struct, frozen=True, kw_only=True):
     qc: int
     reasons: int
     cal: str
-    rev: int = 0
+    rev: int = msgspec.field(default_factory=int)  # never left out: records of older programs keep their bytes
+    lo: dict[str, float] = {}
+    hi: dict[str, float] = {}
 
 
 class SubIndex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One pollutant's part in an index: the concentration used, its sub-index, and the 24 h mean beside it.
 
-    Concentrations are in the scheme's unit for the pollutant; `None` where there is not enough data.
+    Concentrations are in the pollutant's canonical unit, whatever the scheme's; `None` where there is not enough data.
     """
 
     concentration: float | None = None
@@ -124,11 +141,16 @@ class SubIndex(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     valid_24h_pct: float = 0.0
 
 
+POLLUTANT_NAMES: Final = {"pm25": "PM2.5", "no2": "NO2"}
+"""Of those that kits measure, for people."""
+
+
 class IndexRecord(msgspec.Struct, frozen=True, kw_only=True):
     """An index of one site by one scheme, labelled by the start of the last hour it includes.
 
-    `value`, `category` and `pollutant` are `None` where there is not enough data. `table` names the version of the
-    breakpoint table. From a kit it is an equivalent, never an official value.
+    `value`, `category` and `pollutant` are `None` where there is not enough data, and `pollutant` also where the agency
+    names none. `table` names the version of the breakpoint table; `?` after it says that the date by which a series
+    chose it is unverified. From a kit it is an equivalent, never an official value.
     """
 
     site: str
@@ -140,6 +162,12 @@ class IndexRecord(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     subs: dict[str, SubIndex]
     rev: int = 0
+
+    @property
+    def equivalent(self) -> str:
+        """Of which pollutants it is the equivalent: a kit measures fewer than the official one is made from."""
+        names = "/".join(name for key, name in POLLUTANT_NAMES.items() if key in self.subs)
+        return f"{names} equivalent".lstrip()
 
 
 class HealthRecord(msgspec.Struct, frozen=True, kw_only=True):

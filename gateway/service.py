@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -14,8 +14,9 @@ from gateway import status, system_clock
 from gateway.attempts import Attempts
 from gateway.broker import Broker, Message
 from gateway.control import ControlServer
-from gateway.control_handlers import control_handlers, hand_set
+from gateway.control_handlers import control_handlers
 from gateway.derive.dirty import Deriver
+from gateway.derive.pace import Pace
 from gateway.derive.recipe import Recipe
 from gateway.housekeeping import Housekeeper
 from gateway.intake import Intake
@@ -25,11 +26,14 @@ from gateway.settings import Settings, read_secret
 from gateway.sinks.process import SILENCE_S, SinkProcess
 from gateway.store import counters, health
 from gateway.store.database import open_writer, transaction, write_meta
+from gateway.store.hand_set import hand_set
 from gateway.system_clock import HandSet, OwnClock
 from gateway.vitals import take
 from gateway.watch import Watch
-from gateway.web.app import create_app
 from gateway.web.server import WebServer
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +41,11 @@ COMMIT_MESSAGES: Final = 1000
 COMMIT_BYTES: Final = 8 << 20
 """Of payload in one commit: it stands in memory beside what waits in the inbox."""
 _IDLE_WAIT_S: Final = 0.2
-_DERIVE_AT_LEAST_EVERY_S: Final = 2.0
+_RARE_S: Final = 1.0
+_RARE_WAIT_S: Final = 0.05
+_MANY_MESSAGES: Final = 100
+_MANY_WAIT_S: Final = 0.02
+"""A message after a pause longer than `_RARE_S` hardly waits for others, and many wait for more only that long."""
 _MINUTE_S: Final = 60.0
 _LOST_SESSION_WAITS_S: Final = (3.0, 6.0)
 """Where the broker has lost the session it has thrown away what kits sent since. They send it again after three time
@@ -84,7 +92,7 @@ class Gateway:
             read_secret(settings.beside(password)) if password else None,
             self._watch.part("broker", limits.broker_s),
         )
-        recipe = Recipe.of(settings.derive)
+        recipe = Recipe.of(settings.derive, settings.schemes_dir)
         # Last, so that a wrong configuration leaves nothing behind. To upgrade a large store takes longer than a start.
         self._db = open_writer(settings.store_dir, alive=lambda: notify("EXTEND_TIMEOUT_USEC=60000000"))
         self._clock = OwnClock(settings.clock.trusted, self._read_hand_set, distrust_s=limits.distrust_s)
@@ -104,12 +112,13 @@ class Gateway:
         self._control = ControlServer(settings.store_dir, control_handlers(self._db, self._intake, self.vitals))
         self._web: WebServer | None = None
         if settings.web.enabled:
-            app = create_app(settings, lambda: self._clock.error_s() is not None, self._metrics)
-            self._web = WebServer(app, settings.web, self._watch.part("page", limits.page_s))
+            self._web = WebServer(self._make_page, settings.web, self._watch.part("page", limits.page_s))
         self._sink: SinkProcess | None = None
         if settings.influx:
             self._sink = SinkProcess(settings.path, limits.sink_s + 2 * settings.influx.timeout_s)
-        self._last_derived_s = 0.0
+        self._last_stored_s = 0.0
+        self._stored_since = 0  # messages, since hours were last derived
+        self._pace = Pace()
         self._greeted_generation = 0
         self._announce_at_s: list[float] = []
         self._next_minute_s = 0.0
@@ -187,7 +196,9 @@ class Gateway:
         """Commit messages, and count them; of them the intake may take some out that it has stored one by one."""
         count, size, started_s = len(messages), sum(len(m.payload) for m in messages), time.monotonic()
         self._intake.store(messages)
-        self._live.committed(count, size, time.monotonic() - started_s)
+        self._last_stored_s = time.monotonic()
+        self._stored_since += count
+        self._live.committed(count, size, self._last_stored_s - started_s)
 
     def vitals(self) -> Vitals:
         """Return what only this process knows of itself; any thread may ask."""
@@ -195,6 +206,12 @@ class Gateway:
             self._live, broker=self._broker, unstored=self._unstored, attempts=self._attempts, watch=self._watch,
             clock=self._clock, sink=self._sink,
         )  # fmt: skip
+
+    def _make_page(self) -> "Starlette":
+        """Return the page's application, made in the thread of the page."""
+        from gateway.web.app import create_app  # there, and only where there is a page: it takes 0.1 s of CPU and 10 MB
+
+        return create_app(self._settings, lambda: self._clock.error_s() is not None, self._metrics)
 
     def _metrics(self) -> bytes:
         """Return the page /metrics, in a thread of the page."""
@@ -221,9 +238,9 @@ class Gateway:
         if time.monotonic() >= self._next_housekeeping_s:
             fine = attempt("keeping the store in order", self._housekeeper.step) and fine
             self._next_housekeeping_s = time.monotonic() + self._housekeeper.wait_s
-        if self._broker.inbox.empty() or time.monotonic() - self._last_derived_s > _DERIVE_AT_LEAST_EVERY_S:
-            self._last_derived_s = time.monotonic()
-            fine = self._derive() and fine
+        is_behind = self._deriver.waiting or self._stored_since >= COMMIT_MESSAGES
+        if (begins := self._pace.is_due()) or (is_behind and self._broker.inbox.empty()):
+            fine = self._derive(begins_round=begins) and fine
         return attempt("sending receipts", self._intake.send_receipts) and fine
 
     def _gather(self) -> list[Message]:
@@ -235,17 +252,23 @@ class Gateway:
         except queue.Empty:
             return []
         size = len(messages[0].payload)
-        until_s = time.monotonic() + self._settings.store.commit_s
+        now_s = time.monotonic()
+        is_rare = now_s - self._last_stored_s > _RARE_S
+        until_s = now_s + (
+            min(_RARE_WAIT_S, self._settings.store.commit_s) if is_rare else self._settings.store.commit_s
+        )
         while len(messages) < COMMIT_MESSAGES and size < COMMIT_BYTES and (left_s := until_s - time.monotonic()) > 0:
             try:
-                messages.append(inbox.get(left_s))
+                messages.append(inbox.get(left_s if len(messages) < _MANY_MESSAGES else min(left_s, _MANY_WAIT_S)))
             except queue.Empty:
                 break
             size += len(messages[-1].payload)
         return messages
 
-    def _derive(self) -> bool:
+    def _derive(self, *, begins_round: bool) -> bool:
+        started_s, self._stored_since = time.thread_time(), 0
         fine = self._attempts.attempt("deriving", self._deriver.step)
+        self._pace.worked(time.thread_time() - started_s, begins_round=begins_round)
         self._derive_part.attempted()
         if self._deriver.waiting or not fine:
             self._derive_part.begin("hours to derive")

@@ -6,6 +6,7 @@ are methods that paho keeps for itself (the versions are pinned, `tests/test_ses
 broker); connecting, keeping alive, subscribing, publishing and taking up again after a loss remain paho's.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -18,9 +19,20 @@ _PIECE_BYTES: Final = 256 * 1024
 _PACKETS_A_TURN: Final = 200
 """Packets handled before what waits to be sent gets its turn."""
 _PUBACK: Final = 0x40
+_PUBLISH: Final = 3
 
 OnPacket = Callable[[str, bytes, int, int, bool], None]
 """Called with topic, payload, packet id (0 at QoS 0), QoS and whether it was retained; from the network thread."""
+
+
+def _variable_integer(data: bytes, at: int) -> tuple[int, int] | None:
+    """Return the number at a place and where it ends (MQTT 5, section 1.5.5); None where it does not end there."""
+    value = 0
+    for i, byte in enumerate(data[at : at + 4]):
+        value |= (byte & 127) << 7 * i
+        if byte < 128:
+            return value, at + i + 1
+    return None
 
 
 class _Buffered:
@@ -43,6 +55,20 @@ class _Buffered:
         """Return how many bytes can be had without waiting for the network."""
         inner = self._inner.pending() if hasattr(self._inner, "pending") else 0
         return len(self._piece) - self._at + int(inner)
+
+    def next_publish(self) -> tuple[int, bytes] | None:
+        """Take the next packet if it is a PUBLISH that is here as a whole: its first byte, and what follows its head.
+
+        All else, such as a malformed length, is left to paho.
+        """
+        piece, at = self._piece, self._at
+        if at >= len(piece) or piece[at] >> 4 != _PUBLISH or (found := _variable_integer(piece, at + 1)) is None:
+            return None
+        length, body = found
+        if body + length > len(piece):
+            return None
+        self._at = body + length
+        return piece[at], piece[body : self._at]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -72,8 +98,14 @@ class Session(mqtt.Client):
 
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Handle what has been read, not one packet alone."""
+        with self._msgtime_mutex:
+            self._last_bytes_received = time.monotonic()  # paho's sign of life
         for _ in range(_PACKETS_A_TURN):
-            code = super().loop_read(max_packets)
+            is_between = self._in_packet["command"] == 0  # paho has not begun to read a packet
+            if is_between and isinstance(self._sock, _Buffered) and (found := self._sock.next_publish()):
+                code = self._take_publish(*found)
+            else:
+                code = super().loop_read(max_packets)
             if code or not isinstance(self._sock, _Buffered) or not self._sock.pending():
                 return code
         return MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -82,24 +114,18 @@ class Session(mqtt.Client):
         return _Buffered(super()._create_socket())
 
     def _handle_publish(self) -> MQTTErrorCode:
+        return self._take_publish(self._in_packet["command"], bytes(self._in_packet["packet"]))
+
+    def _take_publish(self, head: int, packet: bytes) -> MQTTErrorCode:
         # MQTT 5, section 3.3: topic, packet id unless QoS 0, properties, payload.
-        packet, head = self._in_packet["packet"], self._in_packet["command"]
         qos = (head >> 1) & 3
         topic_end = 2 + int.from_bytes(packet[:2], "big")
         at = topic_end + (2 if qos else 0)
-        if at >= len(packet):
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        length = shift = 0
-        while at < len(packet):
-            length |= (packet[at] & 127) << shift
-            at += 1
-            if packet[at - 1] < 128:
-                break
-            shift += 7
-        if at + length > len(packet):
+        properties = _variable_integer(packet, at)
+        if properties is None or (payload := sum(properties)) > len(packet):
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
         mid = int.from_bytes(packet[topic_end : topic_end + 2], "big") if qos else 0
         # A topic that is no UTF-8 must not end the thread: it is nobody's then.
         topic = packet[2:topic_end].decode("utf-8", "replace")
-        self.on_packet(topic, bytes(packet[at + length :]), mid, qos, bool(head & 1))
+        self.on_packet(topic, packet[payload:], mid, qos, bool(head & 1))
         return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -56,7 +56,7 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     dir: Annotated[str, _doc("folder of the store; relative to this file")] = "store"
     commit_s: Annotated[
         float, Meta(gt=0, le=10, description="longest time messages are gathered for one commit [s]")
-    ] = 0.2
+    ] = 0.5
     max_kits: Annotated[
         int, Meta(ge=1, le=1_000_000, description="kits that are known at most; beyond it new ones are dead letters")
     ] = 10_000
@@ -106,10 +106,42 @@ class Derive(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     correction: Annotated[str, _doc("id of the PM2.5 correction for kits without a calibration of their own")] = (
         "barkjohn2021"
     )
-    schemes: Annotated[tuple[str, ...], _doc("air-quality index schemes, the first one is shown first")] = (
-        "us-2024",
-        "tw-2025",
+    schemes: Annotated[
+        tuple[str, ...],
+        _doc(
+            "air-quality index schemes, the first one is shown first: `us-2024` indexes all hours by that table, "
+            "`us` each hour by the table in force then, `us-2024-daily` days from midnight to midnight of standard time"
+        ),
+    ] = ("us-2024", "tw-2025")
+    zone: Annotated[
+        str | None, _doc("time zone of the sites, such as Asia/Taipei or +08:00, for indices of days; whole hours")
+    ] = None
+    schemes_dir: Annotated[str, _doc("folder of schemes of your own, a TOML file each; relative to this file")] = (
+        "schemes"
     )
+
+
+class Station(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """An official station's hourly values in a file: columns such as `pm25_ugm3`, `no2_ppb`, and a time."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=64)]
+    file: Annotated[str, Meta(min_length=1)]
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[drift]`: what kits are compared with; alarms in `lichen status`, nothing is corrected."""
+
+    areas: Annotated[
+        tuple[tuple[str, ...], ...],
+        _doc('kits that breathe about the same air, a list each, such as [["kit-1", "kit-2"]]; none: all kits'),
+    ] = ()
+    stations: Annotated[
+        tuple[Station, ...],
+        _doc(
+            'official stations, such as [{name = "roof", file = "roof.csv"}], CSV with columns `pm25_ugm3`, '
+            "`no2_ppb`; relative to this file"
+        ),
+    ] = ()
 
 
 class Influx(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -146,6 +178,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention: Retention = Retention()
     dead_letters: DeadLetters = DeadLetters()
     derive: Derive = Derive()
+    drift: Drift = Drift()
     influx: Influx | None = None
     web: Web = Web()
     path: Path = Path()
@@ -159,10 +192,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Folder of the store."""
         return self.beside(self.store.dir)
 
+    @property
+    def schemes_dir(self) -> Path | None:
+        """Folder of the operator's own index schemes, `None` where there is none."""
+        found = self.beside(self.derive.schemes_dir)
+        return found if found.is_dir() else None
+
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "broker": Broker, "clock": Clock, "store": Store, "retention": Retention, "dead_letters": DeadLetters,
-    "derive": Derive, "influx": Influx, "web": Web,
+    "derive": Derive, "drift": Drift, "influx": Influx, "web": Web,
 }  # fmt: skip
 
 

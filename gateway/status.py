@@ -10,7 +10,8 @@ from typing import Final
 
 import msgspec
 
-from gateway.control_handlers import hand_set
+from gateway import drift
+from gateway.drift import DriftWatch
 from gateway.metrics import Vitals
 from gateway.records import HOUR_MS
 from gateway.settings import Settings
@@ -18,6 +19,7 @@ from gateway.sinks.cursor import SinkFiles
 from gateway.store import counters, deadletters, numbers, readings, room
 from gateway.store.database import FILE_NAME, RAW_HORIZON, last_revision, read_meta, snapshot
 from gateway.store.deadletters import Choice
+from gateway.store.hand_set import hand_set
 from gateway.store.numbers import KitNumbers
 from gateway.store.readings import KitState
 from gateway.system_clock import OwnClock
@@ -37,7 +39,8 @@ _HOUR_MS: Final = 3_600_000
 class SinkNumbers(msgspec.Struct, frozen=True, kw_only=True):
     """How far the InfluxDB sink is; `lag_s` is how long ago the oldest readings were received that it has not sent.
 
-    `behind` says why it is beyond its budget, empty where it is not; `missed` counts what it was never given.
+    `behind` says why it is beyond its budget, empty where it is not; `missed` counts what it was never given, and
+    `refilled_to_ms` is how far a span that is sent again has been sent, None where none is.
     """
 
     cursor: int
@@ -50,6 +53,7 @@ class SinkNumbers(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str
     behind: str
     missed: int
+    refilled_to_ms: int | None
 
 
 class Numbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +114,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     letters: dict[str, int]
     new_letters: dict[str, int]
     horizon_ms: int | None
+    drift: DriftWatch
     kits: tuple[Kit, ...]
 
 
@@ -153,6 +158,7 @@ def read_status(
             letters=deadletters.count(db),
             new_letters=deadletters.count(db, Choice(since_ms=now_ms - 24 * _HOUR_MS)),
             horizon_ms=int(horizon) * HOUR_MS if horizon else None,
+            drift=drift.read(db, settings),
             kits=tuple(_kit(s, per_kit[s.name], now_ms if trusted else None, data_now_ms) for s in states),
         )  # fmt: skip
 
@@ -189,7 +195,7 @@ def _sink(db: sqlite3.Connection, settings: Settings, now_ms: int) -> SinkNumber
         cursor=cursor, lag_revisions=lag, lag_s=max(0.0, (now_ms - oldest_ms) / 1000) if oldest_ms else 0.0,
         written=state.lines_written, refused=state.lines_refused, expired=state.lines_expired,
         last_success_ms=state.last_success_ms, last_error=state.last_error,
-        behind=state.behind, missed=sum(state.missed.values()),
+        behind=state.behind, missed=sum(state.missed.values()), refilled_to_ms=state.refilled_to_ms,
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.drift import DriftWatch
 from gateway.status import Kit, Status
 
 QUEUE_AGE_S: Final = 60.0
@@ -23,7 +24,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 def problems(status: Status) -> list[Problem]:
     """Return what needs attention; nothing where all is well."""
-    found = [*_process(status), *_store(status), *_kits(status.kits), *_sink(status)]
+    found = [*_process(status), *_store(status), *_kits(status.kits), *_drift(status.drift), *_sink(status)]
     return [Problem(what=what, fix=fix) for what, fix in found]
 
 
@@ -84,6 +85,19 @@ def _kits(kits: Iterable[Kit]) -> Iterator[tuple[str, str]]:
     if gappy:
         what = _of(gappy, f"missing over {MISSING_PCT:.0f} % of 24 h")
         yield what, "was it off? rows it still holds come by themselves"
+
+
+def _drift(found: DriftWatch) -> Iterator[tuple[str, str]]:
+    for one in found.pairs:
+        if one.alarms:
+            told = f"gain {one.gain}, offset {one.offset}" if one.gain is not None else "it does not vary"
+            days = max(one.failing_h[test] for test in one.alarms) // 24
+            yield (
+                f"drift of {one.kit} {one.quantity} against {one.against} for {days} days: {told}",
+                "is it the air or the sensor? lichen calibrate watch; nothing is corrected by itself",
+            )
+    for text in found.unreadable:
+        yield text, "mend the file, or take it out of [drift] stations"
 
 
 def _of(names: list[str], what: str) -> str:

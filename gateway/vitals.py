@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -54,8 +55,9 @@ def _sink(sink: SinkProcess) -> SinkVitals:
     return SinkVitals(pid=pid, rss_mb=_rss_mb(pid), restarts=sink.restarts, hangs=sink.hangs)
 
 
+@cache
 def program_version() -> str:
-    """Return the version of this program."""
+    """Return the version of this program, as of the process: after an upgrade the files tell another."""
     try:
         return version("lichen-air")
     except PackageNotFoundError:

@@ -25,6 +25,9 @@ MICROPYTHON = Component("micropython", "LICHEN_MICROPYTHON", "micropython/microp
 MICROPYTHON32 = Component(
     "micropython32", "LICHEN_MICROPYTHON32", "micropython/micropython32", "tools/get_micropython.sh with BITS 32"
 )
+MICROPYTHON_TRACE = Component(
+    "micropython-trace", "LICHEN_MICROPYTHON_TRACE", "micropython/micropython-trace", "tools/build_micropython_trace.sh"
+)
 INFLUXD = Component("influxd", "LICHEN_INFLUXD", "influxd/influxd", "tools/build_influxd.sh")
 CHROMIUM = Component("chromium", "LICHEN_CHROMIUM", "chromium/chromium", "the package chromium")
 

@@ -20,7 +20,7 @@ settings.load_profile("lichen")
 
 LONG = {
     "test_backup.py", "test_check_broker.py", "test_commands.py", "test_deploy_influx.py", "test_full_disk.py",
-    "test_migrations.py", "test_sink_outages.py", "test_sink_withdrawn.py",
+    "test_kit_week.py", "test_migrations.py", "test_sink_outages.py", "test_sink_withdrawn.py",
 }  # fmt: skip
 """Together five minutes: `make test` runs them where LICHEN_REQUIRE is set."""
 
@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 def _fixture(component):
-    @pytest.fixture(scope="session", name=component.name)
+    @pytest.fixture(scope="session", name=component.name.replace("-", "_"))
     def found():
         return components.need(component)
 
@@ -43,6 +43,7 @@ def _fixture(component):
 mosquitto = _fixture(components.MOSQUITTO)
 micropython = _fixture(components.MICROPYTHON)
 micropython32 = _fixture(components.MICROPYTHON32)
+micropython_trace = _fixture(components.MICROPYTHON_TRACE)
 influxd = _fixture(components.INFLUXD)
 chromium = _fixture(components.CHROMIUM)
 

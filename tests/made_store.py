@@ -50,8 +50,8 @@ class MadeStore:
         """Add a reading each dt, with `pm` [µg/m³] as a function of its time [s]."""
         rows: list[list[int | None]] = []
         for seq, t in enumerate(range(start_s + dt_s, end_s + 1, dt_s)):
-            value = round(10 * pm(t))
-            rows.append([seq, 60 + seq * dt_s, t, 2, dt_s, 12, 0, value, value - 3, 12, 0, 2130, round(100 * rh)])
+            value, temp = round(10 * pm(t)), 2129 + 2 * (seq % 2)  # all alike would be a sensor that is stuck
+            rows.append([seq, 60 + seq * dt_s, t, 2, dt_s, 12, 0, value, value - 3, 12, 0, temp, round(100 * rh)])
         self.add(kit, COLS, rows, boot=boot)
 
     def derive(self) -> None:

@@ -41,7 +41,14 @@ def row(end_s, **change):
 
 
 def minutes(count=60, **change):
-    return [row(60 * (i + 1), seq=i, **change) for i in range(count)]
+    """Rows that are not all alike, which would be stuck; the mean of both sensors and what is corrected stay."""
+    rows = [row(60 * (i + 1), seq=i, **change) for i in range(count)]
+    for i, one in enumerate(rows):
+        wiggle = 0.1 * (-1) ** i
+        one["temp"] += wiggle
+        if one["pm25_cf1"]:  # zeros are clean air
+            one |= {"pm25_cf1": one["pm25_cf1"] + wiggle, "pm25_cf1_b": one["pm25_cf1_b"] - wiggle}
+    return rows
 
 
 def derive(rows):
@@ -82,7 +89,7 @@ def test_nothing_gives_nothing():
 
 def test_an_unknown_correction_is_refused_even_for_nothing():
     with pytest.raises(UnknownCorrectionError, match="barkjohn2021"):
-        derive_hours(readings([]), site="roof", correction="barkjohn")
+        derive_hours(readings([]), site="roof", correction="barkjon2021")
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,7 @@ def test_means_are_weighted_by_time():
 @pytest.mark.parametrize("bad", [{"pm_n_b": 0, "pm_bad_b": 12, "pm25_cf1_b": NAN}, {"pm25_cf1_b": 6000.0}])
 def test_one_invalid_channel_leaves_the_other_suspect(bad):
     rows = minutes()
-    rows[7] |= bad
+    rows[7] |= {"pm25_cf1": 10.0} | bad
     [(air, hour)] = derive(rows)
     assert air.values["pm25_ugm3"][7] == pytest.approx(0.524 * 10 - 4.31 + 5.75)
     assert (air.qc[7], air.reasons[7]) == (Flag.SUSPECT, Reason.SINGLE_CHANNEL)
@@ -181,7 +188,7 @@ def test_negative_values_are_not_clamped():
 
 def test_a_row_without_length_covers_nothing():
     [(_, hour)] = derive([*minutes(45), row(45 * 60 + 30, dt=NAN, temp=99.0)])
-    assert hour.values["temp"] == 21.0
+    assert hour.values["temp"] == pytest.approx(21.0 + 0.1 / 45)
     assert hour.valid_pct["temp"] == 75.0
 
 

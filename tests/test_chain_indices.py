@@ -62,7 +62,8 @@ def test_a_taiwan_index_by_hand():
     # 0.5 * 6.5 + 0.5 * 10.5 = 8.5; 50 / 12.4 * 8.5 = 34.27; NO2: 50 / 21 * 13 = 30.95
     assert (record.subs["pm25"].concentration, record.subs["pm25"].index) == (8.5, 34)
     assert record.subs["no2"].index == 31
-    assert (record.value, record.category, record.pollutant) == (34, "good", "pm25")
+    assert (record.value, record.category, record.pollutant) == (34, "good", None)  # up to 50 none is named
+    assert indices(TW, pm25=[20.0] * 12, no2=[13.0] * 12)[-1].pollutant == "pm25"
     assert record.subs["pm25"].mean_24h is None
     assert record.subs["pm25"].valid_24h_pct == 50.0
 

@@ -55,7 +55,7 @@ def one(findings, words):
         ("[broker]\nhots = 'x'\n", "unknown key hots in [broker]; did you mean host?"),
         ("[stroe]\n", "unknown section [stroe]; did you mean store?"),
         ("[broker]\nport = 'x'\n", "port"),
-        ("[derive]\ncorrection = 'barkjohn'\n", "barkjohn2021"),
+        ("[derive]\ncorrection = 'barkjohn21'\n", "barkjohn2021"),
         ("[[[", "is not TOML"),
     ],
 )

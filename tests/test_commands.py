@@ -344,13 +344,13 @@ def test_a_site_has_a_name_that_can_be_printed(place):
         refused("kit", "deploy", "kit-1", name, *at(place), status=1, says="1 to 64 printable characters")
 
 
-@pytest.mark.parametrize("group", ["deadletter", "clock", "kit", "calibrate"])
+@pytest.mark.parametrize("group", ["deadletter", "clock", "kit", "calibrate", "void"])
 def test_every_command_has_an_example(group):
     from typer.main import get_command
 
-    from gateway import cli
+    from gateway.commands.tree import tree
 
-    for name, command in get_command(cli.app).commands[group].commands.items():
+    for name, command in get_command(tree()).commands[group].commands.items():
         assert f"lichen {group} {name}" in command.help, name
         assert any("--json" in option.opts for option in command.params), name
 

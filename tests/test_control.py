@@ -194,9 +194,8 @@ def test_with_a_gateway_the_command_goes_to_it_and_after_its_death_to_the_store(
         assert client("echo", {"a": 1}) == ["here", {"a": 1}]
 
 
-def test_a_gateway_that_does_not_answer_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(control, "ANSWER_TIMEOUT_S", 0.5)
-    client = Client(tmp_path, local_is_wrong)
+def test_a_gateway_that_does_not_answer_is_a_clear_error(tmp_path):
+    client = Client(tmp_path, local_is_wrong, timeout_s=0.5)
     with holder(tmp_path, "hold"), pytest.raises(ControlError, match="a gateway has this store and does not answer"):
         client("echo", {})
     with holder(tmp_path, "serve") as process:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from datetime import UTC, datetime
+from functools import cache, partial
 
 import figures
 import independent
@@ -37,7 +38,7 @@ def job(request, tmp_path_factory, shared, micropython, mosquitto, influxd):
     folder = tmp_path_factory.mktemp("job") / "D"
     with Influxd(influxd, tmp_path_factory.mktemp("influx")) as influx:
         summary = main_job.run(
-            shared / RECORDING, folder, hours=HOURS, speed=1500 if kills else 1000, influx=influx, kills=kills
+            shared / RECORDING, folder, hours=HOURS, speed=5000 if kills else 1000, influx=influx, kills=kills
         )
         yield Job(folder, shared / RECORDING, summary, influx, kills)
 
@@ -47,10 +48,11 @@ class Job:
         self.folder, self.recording, self.summary, self.influx, self.kills = folder, recording, summary, influx, kills
         self.ledger = independent.read_ledger(folder / "ledger.csv")
         self.corrected = independent.hours(self.ledger, independent.corrected)
+        self.export = cache(partial(main_job.export, folder))
 
 
 def test_every_row_of_the_ledger_is_stored_once_with_its_values(job):
-    stored = main_job.export(job.folder, "raw")
+    stored = job.export("raw")
     assert len(job.ledger) >= HOURS * 60 - 2
     assert len(stored) == len(job.ledger)
     by_key = {(r["kit"], int(r["boot"]), int(r["seq"])): r for r in stored}
@@ -89,21 +91,21 @@ def test_influxdb_holds_what_is_derived(job):
         ("hour", "hour", ("kit",)),
         ("index", "index", ("site", "scheme")),
     ):
-        stored = {(r["hour_start"], *(r[k] for k in keys)): r for r in main_job.export(job.folder, kind)}
+        stored = {(r["hour_start"], *(r[k] for k in keys)): r for r in job.export(kind)}
         points = {(iso(p["time_ms"]), *(p[k] for k in keys)): p for p in main_job.points(job.influx, measurement)}
         assert stored.keys() == points.keys()
         for key, row in stored.items():
             for column in ("pm25_ugm3", "value", "pm25_cf1"):
                 if column in row:
                     assert points[key].get(column) == (float(row[column]) if row[column] else None), (key, column)
-    air = [r for r in main_job.export(job.folder, "air") if r["pm25_ugm3"]]
+    air = [r for r in job.export("air") if r["pm25_ugm3"]]
     points = [p for p in main_job.points(job.influx, "air") if "pm25_ugm3" in p]
     values = sorted((iso(p["time_ms"]), p["pm25_ugm3"]) for p in points)
     assert values == sorted((r["time"], float(r["pm25_ugm3"])) for r in air)
 
 
 def test_hours_equal_those_of_the_ledger_and_of_the_recording(job):
-    stored = {main_job.hour_number(r["hour_start"]): r for r in main_job.export(job.folder, "hour")}
+    stored = {main_job.hour_number(r["hour_start"]): r for r in job.export("hour")}
     start_s, end_s = job.ledger[0]["t"] - job.ledger[0]["dt"], job.ledger[-1]["t"]
     for column, source in (
         ("pm25_cf1", "pm2_5_cf_1"),
@@ -123,13 +125,13 @@ def test_hours_equal_those_of_the_ledger_and_of_the_recording(job):
 
 
 def test_corrected_hours_nowcast_and_index_equal_an_independent_computation(job, shared):
-    stored = {main_job.hour_number(r["hour_start"]): r for r in main_job.export(job.folder, "hour")}
+    stored = {main_job.hour_number(r["hour_start"]): r for r in job.export("hour")}
     assert {h for h, r in stored.items() if r["pm25_ugm3"]} == set(job.corrected)
     for hour, mean in job.corrected.items():
         assert float(stored[hour]["pm25_ugm3"]) == pytest.approx(mean, rel=1e-9)
     tables = independent.read_tables(shared / "reference" / "aqi_tables.json")
     seen = 0
-    for row in main_job.export(job.folder, "index"):
+    for row in job.export("index"):
         hour = main_job.hour_number(row["hour_start"])
         used, index, day, day_index = independent.indices(job.corrected, hour, tables)[row["scheme"]]
         for column, expected in (
@@ -157,7 +159,7 @@ def test_the_export_equals_a_clean_recomputation_of_the_store(job, tmp_path):
     derive_all(db)
     db.close()
     for kind in ("raw", "air", "hour", "index"):
-        assert main_job.export(copy, kind) == main_job.export(job.folder, kind), kind
+        assert main_job.export(copy, kind) == job.export(kind), kind
     if job.kills:
         figures.record("main.kill9_equal", 1, unit="1 = equal", goal="1", how=HOW)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sink_store import by_kit
 
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
@@ -16,6 +17,7 @@ from gateway.settings import Derive
 from gateway.store import merge, readings
 from gateway.store.changes import changes
 from gateway.store.database import last_revision, open_writer, transaction
+from gateway.store.log import LOOSE_MS
 from gateway.store.merge import QUIET_MS, merge_quiet
 from gateway.store.raw import RawWriter
 from gateway.wire import Batch
@@ -115,10 +117,10 @@ def test_an_hour_is_joined_once_nothing_of_it_came_for_an_hour_and_again_after_a
     log.add_live([1, 2, 4])
     last_ms = (T0 + 240) * 1000
     assert merge_quiet(log.db, last_ms + QUIET_MS - 1) == merge.Merged()
-    assert merge_quiet(log.db, last_ms + QUIET_MS) == merge.Merged(1, 3, 1)
+    assert merge_quiet(log.db, last_ms + QUIET_MS + LOOSE_MS) == merge.Merged(1, 3, 1)
     log.add([minute(3)], received_ms=last_ms + 2 * QUIET_MS)
     assert merge_quiet(log.db, last_ms + 3 * QUIET_MS - 1) == merge.Merged()
-    assert merge_quiet(log.db, last_ms + 3 * QUIET_MS) == merge.Merged(1, 2, 1)
+    assert merge_quiet(log.db, last_ms + 3 * QUIET_MS + LOOSE_MS) == merge.Merged(1, 2, 1)
     assert readings.read(log.db, "kit-1", 0, 10**7).seq.tolist() == [1, 2, 3, 4]
     (packed,) = log.db.execute("SELECT rows FROM chunk").fetchone()
     assert np.frombuffer(packed, "<i4").reshape(4, -1)[:, 0].tolist() == [1, 2, 3, 4]
@@ -207,7 +209,7 @@ def test_values_stay_and_no_sink_misses_a_row_whatever_its_cursor(tmp_path_facto
     assert log.values() == before
     assert last_revision(log.db) == last
     for cursor in range(last + 1):
-        given_rows = rows_of(changes(log.db, cursor, rows_after=0, record_limit=10**6).readings)
+        given_rows = rows_of(by_kit(changes(log.db, cursor, rows_after=0, record_limit=10**6).raw))
         assert given_rows >= {name for name, rev in revisions.items() if rev > cursor}
     deriver = Deriver(log.db, Recipe.of(Derive()))
     while deriver.step():

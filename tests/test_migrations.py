@@ -14,6 +14,7 @@ import killed
 import old_store
 import pytest
 from components import REPO
+from sink_store import by_kit
 from stores import record
 
 from gateway.broker import Message
@@ -107,7 +108,7 @@ def test_a_sink_that_had_everything_gets_only_what_is_new(tmp_path, schema):
         record.send(intake_of(db), Message, 1, "kit-2", "backlog", record.batch(3, [100]))
         derive(db)
         found = changes.changes(db, sent, rows_after=sent)
-        assert keys(found.readings) == {("kit-2", 3, 100)}
+        assert keys(by_kit(found.raw)) == {("kit-2", 3, 100)}
         assert {hour.kit for hour in found.hours} == {"kit-2"}
 
 

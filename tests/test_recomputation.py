@@ -1,8 +1,8 @@
 """P6 to P9: whatever arrives in whatever order, changes in the past, or breaks anywhere: store = recomputation.
 
-One store lives through messages, copies, late rows, clockless boots, wrong clocks, shared seconds, deployments and
-corrections that change in the past, merging, and breaks inside any statement. In the end it equals a store that got
-each row once, alone, in another order.
+One store lives through messages, copies, late rows, clockless boots, wrong clocks, shared seconds, deployments,
+corrections, records and cells' labels that change in the past, voids and their undoing, merging, and breaks inside any
+statement. In the end it equals a store that got each row once, alone, in another order.
 """
 
 import contextlib
@@ -15,30 +15,45 @@ from tempfile import mkdtemp
 
 import hypothesis.strategies as st
 import msgspec
+from collocated import record_text
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from test_intake import Bench
 
 from calibration.corrections import CORRECTIONS as KNOWN
 from calibration.corrections import find
+from calibration.no2_label import EXAMPLE
 from gateway import intake
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
 from gateway.derive.verify import verify
+from gateway.records import Void
 from gateway.settings import Derive
-from gateway.store import deadletters, derived, merge, readings, registry
+from gateway.store import calibrations, deadletters, derived, merge, readings, registry, voids
+from gateway.store.calibrations import StoredCalibration
 from gateway.store.database import last_revision, transaction
 
 RECIPE = Recipe.of(Derive())
 T0 = 1_795_215_600  # a whole hour
 HOUR0 = T0 // 3600
 COLUMNS = ["seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "pm25_atm", "env_n", "env_bad", "temp", "rh"]
+COLUMNS += ["gas_n", "gas_bad", "no2_we", "no2_ae", "temp_gas"]
 KITS = ("kit-a", "kit-b")
 SITES = (None, "school", "kit-a", "hall")
 OTHER = dataclasses.replace(find("barkjohn2021"), version=99, constants={
     name: 2 * value for name, value in find("barkjohn2021").constants.items()
 })  # fmt: skip
-CORRECTIONS = (None, find("barkjohn2021").label, OTHER.label)
+RECORDS = {
+    "roof-1": record_text("roof-1", {"pm25_cf1": 0.5}, domain={"pm25_cf1": (8, 80)},
+                          widths=((1800, 2.0, 0.1), (3600, 1.0, 0.1))),
+    "roof-2": record_text("roof-2", {"pm25_cf1": 0.6, "rh": 0.01}, widths=((3600, 1.5, 0.0),)),
+}  # fmt: skip
+CORRECTIONS = (None, find("barkjohn2021").label, OTHER.label, *RECORDS)
+LABELS = {
+    "no2-202751234@1": EXAMPLE,
+    "no2-202751234@2": EXAMPLE.replace("version = 1", "version = 2").replace("algorithm = 1", "algorithm = 3"),
+}
+VOIDED = ("", "pm25_cf1", "rh", "no2_we", "no2_ppb", "pm25_ugm3")
 BOOTS = (3, 9)
 SPAN = 12  # rows a boot, half an hour apart: some hours are valid, some are not
 
@@ -53,7 +68,23 @@ def row_of(kit, boot, seq):
         t -= 1800 * (seq % 3 == 2)
         t += 4 * 86_400 * (seq == 7)
     value = 10 * (5 + (seq * 37 + boot * 11) % 90)
-    return [seq, up, None if q == 0 else t, q, 1800, 12, 0, value, value - 3, 12, 0, 2100, 4000 + 100 * (seq % 40)]
+    gas = [10, 0, 240_000 + 900 * seq, 233_000 + 100 * seq, 2000] if kit == "kit-b" and seq % 5 else [None] * 5
+    return [
+        seq,
+        up,
+        None if q == 0 else t,
+        q,
+        1800,
+        12,
+        0,
+        value,
+        value - 3,
+        12,
+        0,
+        2100,
+        4000 + 1600 * (seq % 5),
+        *gas,
+    ]
 
 
 class Life(RuleBasedStateMachine):
@@ -64,7 +95,9 @@ class Life(RuleBasedStateMachine):
         self.first = {}  # (kit, boot, seq) -> (received_ms, topic): the receipt under which a row came in
         self.sent = []
         self.now_ms = (T0 + 30 * 3600) * 1000
-        self.lines = {"site": {}, "correction": {}}
+        self.lines = {"site": {}, "correction": {}, "no2": {}}
+        self.voids = {}
+        keep_labels(self.bench.db)
         self.deriver = Deriver(self.bench.db, RECIPE)
 
     def message(self, kit, boot, seqs, topic):
@@ -123,23 +156,53 @@ class Life(RuleBasedStateMachine):
         change=st.one_of(
             st.tuples(st.just("site"), st.sampled_from(SITES)),
             st.tuples(st.just("correction"), st.sampled_from(CORRECTIONS)),
+            st.tuples(st.just("no2"), st.sampled_from([None, *LABELS])),
         ),
+        first=st.booleans(),
     )  # fmt: skip
-    def change_the_past(self, kit, hour, change):
+    def change_the_past(self, kit, hour, change, first):
         what, value = change
+        self.derive_all(first)
         if kit in {name for name, _ in registry.kits_with_sites(self.bench.db)}:
             with transaction(self.bench.db):
-                getattr(registry, f"set_{what}")(self.bench.db, kit, hour, value)
+                set_line(self.bench.db, what, kit, hour, value)
             self.lines[what][kit, hour] = value
 
-    @rule(data=st.data())
-    def take_it_back(self, data):
-        what = data.draw(st.sampled_from(["site", "correction"]))
+    def derive_all(self, really):
+        """Derive what waits, so that only what a change itself marks is derived after it."""
+        while really and self.deriver.step():
+            pass
+
+    @rule(data=st.data(), first=st.booleans())
+    def take_it_back(self, data, first):
+        self.derive_all(first)
+        what = data.draw(st.sampled_from(sorted(self.lines)))
         if self.lines[what]:
             kit, hour = data.draw(st.sampled_from(sorted(self.lines[what])))
             with transaction(self.bench.db):
-                getattr(registry, f"drop_{what}")(self.bench.db, kit, hour)
+                drop_line(self.bench.db, what, kit, hour)
             del self.lines[what][kit, hour]
+
+    @rule(
+        kit=st.sampled_from(KITS), what=st.sampled_from(VOIDED), start=st.integers(-3600, 8 * 3600),
+        length=st.integers(1, 6 * 3600), first=st.booleans(),
+    )  # fmt: skip
+    def void(self, kit, what, start, length, first):
+        self.derive_all(first)
+        if kit in {name for name, _ in registry.kits_with_sites(self.bench.db)}:
+            void = Void(what, 1000 * (T0 + start), 1000 * (T0 + start + length))
+            with transaction(self.bench.db):
+                number, _ = voids.add(self.bench.db, kit, void, reason="fumes", who="ann", now_ms=self.now_ms)
+            self.voids[number] = kit, void
+
+    @rule(data=st.data(), first=st.booleans())
+    def undo_a_void(self, data, first):
+        self.derive_all(first)
+        if self.voids:
+            number = data.draw(st.sampled_from(sorted(self.voids)))
+            with transaction(self.bench.db):
+                voids.undo(self.bench.db, number, reason="no fumes", who="bob", now_ms=self.now_ms)
+            del self.voids[number]
 
     def broken(self, work, instructions):
         """Do something, or break inside a statement after so many instructions and start again; whether it broke."""
@@ -183,10 +246,13 @@ class Life(RuleBasedStateMachine):
             rows = [row_of(kit, boot, seq)]
             body = {"v": 1, "boot": boot, "first": 0, "cols": COLUMNS, "rows": rows}
             clean.send(clean.message(f"lichen/v1/{kit}/{topic}", msgspec.json.encode(body), received_ms=received_ms))
+        keep_labels(clean.db)
         with transaction(clean.db):
             for what, lines in self.lines.items():
                 for (kit, hour), value in lines.items():
-                    getattr(registry, f"set_{what}")(clean.db, kit, hour, value)
+                    set_line(clean.db, what, kit, hour, value)
+            for _, (kit, void) in sorted(self.voids.items(), reverse=True):
+                voids.add(clean.db, kit, void, reason="another", who="eve", now_ms=0)
         ours, self.bench = self.bench, clean
         self.settle(clean, self.release_once)
         assert everything(ours.db) == everything(clean.db)
@@ -201,6 +267,26 @@ class Life(RuleBasedStateMachine):
         deriver = Deriver(bench.db, RECIPE)
         while deriver.step():
             pass
+
+
+def keep_labels(db):
+    with transaction(db):
+        texts = LABELS | RECORDS
+        assert all(calibrations.add(db, StoredCalibration(label, text, 0, "ann")) for label, text in texts.items())
+
+
+def set_line(db, what, kit, hour, value):
+    if what == "no2":
+        registry.set_correction(db, kit, hour, value, "no2_ppb")
+    else:
+        getattr(registry, f"set_{what}")(db, kit, hour, value)
+
+
+def drop_line(db, what, kit, hour):
+    if what == "no2":
+        registry.drop_correction(db, kit, hour, "no2_ppb")
+    else:
+        getattr(registry, f"drop_{what}")(db, kit, hour)
 
 
 def everything(db):

@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from gateway.cli import app
+from gateway.commands.tree import tree
 from gateway.errors import RecordingError
 from gateway.simulate import model, recording
 
@@ -121,7 +121,7 @@ def test_a_gap_is_a_stretch_without_power(read):
 def test_the_command_refuses_with_one_line_and_without_a_traceback(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text(HEADER + "\n" + "\n".join([ROWS[1], ROWS[0]]) + "\n")
-    done = CliRunner().invoke(app, ["demo", "--replay", str(path), "--once", "--dir", str(tmp_path / "d")])
+    done = CliRunner().invoke(tree(), ["demo", "--replay", str(path), "--once", "--dir", str(tmp_path / "d")])
     assert isinstance(done.exception, RecordingError)
     assert "line 3" in str(done.exception)
     assert not (tmp_path / "d").exists()

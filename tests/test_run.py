@@ -159,7 +159,7 @@ def test_a_kit_that_fails_fails_the_demonstration(mosquitto, tmp_path, script):
         ("[web]\nport = 'x'\n", "Expected `int`, got `str` - at `web.port`"),
         ('[broker]\npassword_file = "none"\n', "cannot be read"),
         ('[derive]\nschemes = ["us-2042"]\n', "us-2024"),
-        ('[derive]\ncorrection = "barkjohn"\n', "barkjohn2021"),
+        ('[derive]\ncorrection = "barkjohn21"\n', "barkjohn2021"),
         ("not toml", "is not TOML"),
         ("[broker]\nbase = 'lichen/#'\n", "broker.base"),
         ("[broker]\nhost = ''\n", "broker.host"),

@@ -235,10 +235,14 @@ def test_a_sink_that_fails_or_lags_is_told_with_how_far_it_is(made):
     lagging = read(made, settings=with_sink(made, SinkState(), 0), now_ms=NOW_MS + 600_000)
     assert lagging.numbers.sink.lag_s == pytest.approx(600)
     assert texts(lagging) == ["InfluxDB is 600 s behind"]
-    behind = with_sink(made, SinkState(behind="7 readings are gone", missed={"pruned_unsent": 7}), 0)
+    state = SinkState(behind="7 readings are gone", missed={"pruned_unsent": 7}, refilled_to_ms=NOW_MS)
+    behind = with_sink(made, state, 0)
     found = read(made, settings=behind, now_ms=NOW_MS + 600_000)
     assert texts(found) == ["InfluxDB is behind: 7 readings are gone"]
-    assert found.numbers.sink.missed == 7
+    assert (found.numbers.sink.missed, found.numbers.sink.refilled_to_ms) == (7, NOW_MS)
+    told = shown(found, problems(found))
+    assert "7 missed" in told
+    assert f"sent again, up to {command.iso(NOW_MS)} so far" in told
     even = read(made, settings=with_sink(made, SinkState(), lagging.numbers.revision), now_ms=NOW_MS + 600_000)
     assert (even.numbers.sink.lag_revisions, even.numbers.sink.lag_s, texts(even)) == (0, 0.0, [])
 

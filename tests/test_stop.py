@@ -12,7 +12,7 @@ from live_gateway import Kit, LiveGateway, batch, write_config
 from gateway.simulate.mosquitto import DemoBroker
 
 pytestmark = pytest.mark.mosquitto
-ROWS = 60_000
+ROWS = 300_000
 
 
 @pytest.fixture

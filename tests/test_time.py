@@ -68,7 +68,7 @@ def test_a_row_that_is_moved_is_withdrawn_where_it_stood(bench):
     bench.send(batch([1], boot=7, bench=bench))
     assert withdrawn(bench.db) == [(T0 + 60) * 1000]
     found = changes(bench.db, 0, rows_after=0)
-    (rows,) = found.readings
+    (rows,) = found.raw
     assert found.withdrawn[-1].rev < rows.rev.min()  # so that what stands there now is written after the removal
 
 

@@ -229,6 +229,9 @@ def versions(name):
     return out
 
 
+LOCKS = ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock"]
+
+
 def wanted():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     build = project["build-system"]["requires"]
@@ -236,10 +239,11 @@ def wanted():
     return {
         "requirements.lock": [*base, *build],
         "requirements-dev.lock": [*base, *build, *project["project"]["optional-dependencies"]["dev"]],
+        "requirements-bench.lock": [*base, *project["project"]["optional-dependencies"]["bench"]],
     }
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_what_the_project_wants_with_hashes(name):
     have = versions(name)
     for text in wanted()[name]:
@@ -255,7 +259,7 @@ def test_both_locks_agree():
     assert {name: dev.get(name) for name in base} == base
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_says_nothing_of_the_machine_it_was_made_on(name):
     text = (ROOT / name).read_text()
     assert not re.search(r"://|--index|--find-links|--extra-index|file:|(^|\s)/", text)

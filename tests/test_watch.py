@@ -88,11 +88,11 @@ def gaps(times):
 def test_a_gateway_without_a_broker_goes_on_feeding_and_says_what_is_wrong(tmp_path):
     """Limits shorter than the run: only what idle parts and failing connections report keeps them from being stuck."""
     config = write_config(tmp_path, NoBroker(tmp_path), web="[web]\nport = 0\n")
-    limits = {"store_s": 2, "broker_s": 5, "derive_s": 2, "page_s": 2}
+    limits = {"store_s": 2, "broker_s": 4.2, "derive_s": 2, "page_s": 2}
     with LiveGateway(config, limits=limits, watchdog_s=1.5) as gateway:
         gateway.wait_for_status("no broker answers at 127.0.0.1")
         begun_s = time.monotonic()
-        wait_until(lambda: len(gateway.feeds(begun_s)) >= 12, "twelve feeds", 30)
+        wait_until(lambda: len(gateway.feeds(begun_s)) >= 9, "feeds for 4.5 s", 30)
         assert max(gaps(gateway.feeds(begun_s))) < 1.5
         assert "stuck" not in gateway.log
         texts = [text for _, text in gateway.notices]
@@ -124,7 +124,7 @@ def test_an_idle_gateway_goes_on_feeding(broker, tmp_path):
     with LiveGateway(config, limits=limits, watchdog_s=1.5) as gateway:
         gateway.receives()
         begun_s = time.monotonic()
-        wait_until(lambda: len(gateway.feeds(begun_s)) >= 12, "twelve feeds", 30)
+        wait_until(lambda: len(gateway.feeds(begun_s)) >= 7, "feeds for 3.5 s", 30)
         assert "stuck" not in gateway.log
 
 
@@ -144,7 +144,7 @@ def test_a_hung_writing_thread_is_named_and_the_watchdog_starves(broker, tmp_pat
         assert status.endswith("at: deriving")
         starved_s = time.monotonic()
         assert gateway.log.count("store is stuck since 20") == 1
-        time.sleep(2)
+        time.sleep(1.2)  # longer than the watchdog waits
         assert not gateway.feeds(starved_s + 0.1)
         assert "broker is stuck" not in gateway.log
 
@@ -179,15 +179,15 @@ def sink_of(gateway):
 
 @pytest.mark.mosquitto
 def test_a_dead_influxdb_is_not_stuck(broker, tmp_path):
-    """A server that accepts and never answers: the attempts fail one after the other, far beyond the limit."""
+    """A server that accepts and never answers: the attempts fail one after the other, for longer than the limit."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         more = influx(tmp_path / "gw", silent.getsockname()[1], timeout_s=0.3)
         config = write_config(tmp_path / "gw", broker, more=more)
-        with LiveGateway(config, limits={"sink_s": 1.5}, watchdog_s=1.5) as gateway, Kit(broker) as kit:
+        with LiveGateway(config, limits={"sink_s": 3}, watchdog_s=1.5) as gateway, Kit(broker) as kit:
             gateway.receives()
             kit.send(batch(1, range(10)))
             gateway.wait_for_log("does not answer")
             begun_s = time.monotonic()
-            wait_until(lambda: len(gateway.feeds(begun_s)) >= 16, "sixteen feeds", 40)
+            wait_until(lambda: len(gateway.feeds(begun_s)) >= 9, "feeds for 4.5 s", 40)
             assert "hangs" not in gateway.log
             assert sink_of(gateway)

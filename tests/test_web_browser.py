@@ -7,6 +7,7 @@ import pytest
 from made_store import DAY_S, HOUR_S, START_S, MadeStore, day_of_air, settings_of
 
 from gateway.aqi.scheme import load
+from gateway.watch import Part
 from gateway.web.app import create_app
 from gateway.web.server import WebServer
 
@@ -49,7 +50,9 @@ class Clock:
 @pytest.fixture(scope="module")
 def site(made):
     settings = settings_of(made.dir)
-    server = WebServer(create_app(settings, lambda: True, clock_ms=lambda: Clock.now_s * 1000), settings.web)
+    server = WebServer(
+        lambda: create_app(settings, lambda: True, clock_ms=lambda: Clock.now_s * 1000), settings.web, Part("page", 60)
+    )
     server.start()
     yield f"http://127.0.0.1:{server.port}/"
     server.stop()

@@ -13,6 +13,7 @@ from made_store import COLS, DAY_S, HOUR_S, START_S, MadeStore, day_of_air, sett
 from gateway.export import INDEX_COLUMNS, iso_time
 from gateway.store import deadletters, derived
 from gateway.store.database import FILE_NAME, transaction
+from gateway.watch import Part
 from gateway.web.app import create_app
 from gateway.web.server import WebServer
 
@@ -31,7 +32,9 @@ def made(tmp_path):
 @contextmanager
 def serving(made, *, now_s=NOW_S, trusted=True):
     settings = settings_of(made.dir)
-    server = WebServer(create_app(settings, lambda: trusted, clock_ms=lambda: now_s * 1000), settings.web)
+    server = WebServer(
+        lambda: create_app(settings, lambda: trusted, clock_ms=lambda: now_s * 1000), settings.web, Part("page", 60)
+    )
     server.start()
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{server.port}") as client:

@@ -1,9 +1,10 @@
-"""Writes the pages of docs/ that are made from the program itself: configuration, exports, quantities."""
+"""Writes the pages of docs/ that are made from the program itself: configuration, exports, indices, quantities."""
 
 import sys
 import typing
 from pathlib import Path
 
+import indices_page
 import msgspec
 
 from calibration.quantities import CHANNELS, COUNTERS, DERIVED
@@ -60,7 +61,14 @@ def quantities() -> str:
     return page + "".join(f"| `{d.name}` | {d.title} | {d.text} |\n" for d in DERIVED.values())
 
 
-PAGES = {"configuration.md": configuration, "exports.md": exports, "quantities.md": quantities}
+def indices() -> str:
+    """Return the page of the indices."""
+    return indices_page.page(NOTE)
+
+
+PAGES = {
+    "configuration.md": configuration, "exports.md": exports, "indices.md": indices, "quantities.md": quantities,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Writes requirements.lock (base + hatchling: what `make demo` installs) and requirements-dev.lock (base + dev), with hashes, for Python 3.11 to 3.13.
+# Writes requirements.lock (base + hatchling: what `make demo` installs), requirements-dev.lock (base + dev) and
+# requirements-bench.lock (base + the peers of benchmarks), with hashes, for Python 3.11 to 3.13.
 #   tools/lock.sh [--upgrade]    keeps the versions already locked where they still fit; --upgrade takes the newest allowed
 # Needs python3 with venv; resolves with uv, in a temporary environment. The same lock serves every platform (markers inside).
 set -eu
@@ -25,3 +26,4 @@ compile() {  # compile OUTPUT ARGUMENT...: into a copy first, so that a failure 
 }
 compile requirements.lock "$@" pyproject.toml "$T/build.in"
 compile requirements-dev.lock "$@" --extra dev --constraint requirements.lock pyproject.toml
+compile requirements-bench.lock "$@" --extra bench --constraint requirements-dev.lock pyproject.toml

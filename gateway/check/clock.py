@@ -8,10 +8,10 @@ from typing import Final
 from gateway import system_clock
 from gateway.check.finding import Finding, Findings, Subject
 from gateway.clock import FUTURE_LIMIT_S
-from gateway.control_handlers import hand_set
 from gateway.export import iso_time
 from gateway.settings import Settings
 from gateway.store import numbers
+from gateway.store.hand_set import hand_set
 
 _PROGRAM: Final = Path(__file__)
 

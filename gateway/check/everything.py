@@ -47,7 +47,7 @@ def check_settings(path: Path) -> tuple[Settings | None, Findings]:
 
 def _names(subject: Subject, settings: Settings) -> Findings:
     try:
-        Recipe.of(settings.derive)
+        Recipe.of(settings.derive, settings.schemes_dir)
     except LichenError as error:
         yield subject.error(str(error), "correct [derive]")
     else:

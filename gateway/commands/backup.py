@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.commands.shared import JsonOption, print_json, progress
+from gateway.commands.shared import JsonOption, print_json
+from gateway.commands.terminal import progress
 
 if TYPE_CHECKING:
     from gateway.settings import Settings

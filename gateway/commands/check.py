@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from gateway.commands.running import ConfigOption
-from gateway.commands.shared import EXIT_FAILED, JsonOption, print_json
+from gateway.commands.shared import JsonOption, print_json
+from gateway.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
     from gateway.check.everything import Options

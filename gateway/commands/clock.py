@@ -35,8 +35,8 @@ def show(directory: DirOption = None, config: StoreConfigOption = None, as_json:
 
     Example: `lichen clock show -c gateway.toml`
     """
-    from gateway.control_handlers import hand_set
     from gateway.store.database import open_reader
+    from gateway.store.hand_set import hand_set
     from gateway.system_clock import boot_id, now_ms, synchronised
 
     setting = settings_of(directory, config).clock.trusted

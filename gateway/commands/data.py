@@ -10,16 +10,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.commands.shared import (
-    EXIT_FAILED,
-    DirOption,
-    JsonOption,
-    StoreConfigOption,
-    print_json,
-    progress,
-    settings_of,
-    store_dir,
-)
+from gateway.commands.shared import DirOption, JsonOption, StoreConfigOption, print_json, settings_of, store_dir
+from gateway.commands.terminal import progress
+from gateway.errors import EXIT_FAILED
 
 
 class Kind(StrEnum):
@@ -77,7 +70,7 @@ def verify(
     from gateway.store.database import open_reader
 
     settings = settings_of(directory, config)
-    found = compare(open_reader(store_dir(directory, config)), Recipe.of(settings.derive))
+    found = compare(open_reader(store_dir(directory, config)), Recipe.of(settings.derive, settings.schemes_dir))
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:

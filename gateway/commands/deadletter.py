@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from gateway.commands.shared import (
-    EXIT_FAILED,
     DirOption,
     JsonOption,
     StoreConfigOption,
@@ -16,12 +15,12 @@ from gateway.commands.shared import (
     is_terminal,
     iso,
     print_json,
-    progress,
     store_dir,
     time_ms,
     writer,
-)  # fmt: skip
-from gateway.errors import LichenError
+)
+from gateway.commands.terminal import progress
+from gateway.errors import EXIT_FAILED, LichenError
 
 if TYPE_CHECKING:
     from gateway.store.deadletters import Choice, Letter

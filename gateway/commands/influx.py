@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from gateway.commands.shared import JsonOption, group, is_terminal, iso, messages, print_json, time_ms
+from gateway.commands.shared import JsonOption, group, is_terminal, iso, print_json, time_ms
+from gateway.commands.terminal import messages
 
 if TYPE_CHECKING:
     from gateway.settings import Settings

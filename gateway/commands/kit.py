@@ -1,4 +1,4 @@
-"""`lichen kit` and `lichen calibrate`: where kits stand and how they are corrected, from an hour on, with undo."""
+"""`lichen kit`: which kits there are, and where they stand from an hour on, with undo."""
 
 from typing import Annotated, Any, Final
 
@@ -10,18 +10,18 @@ from gateway.commands.shared import (
     StoreConfigOption,
     group,
     iso,
-    messages,
     print_json,
     store_dir,
     time_ms,
     writer,
-)  # fmt: skip
+)
+from gateway.commands.terminal import messages
 from gateway.errors import LichenError
 
 app: Final = group("Kits: which there are, and where they stand.")
-calibrate_app: Final = group("Which PM2.5 correction a kit has.")
 
-_HOUR_MS: Final = 3_600_000
+HOUR_MS: Final = 3_600_000
+"""As in `gateway.records`, which costs numpy."""
 
 KitArgument = Annotated[str, typer.Argument(metavar="KIT", help="The kit's name.")]
 FromOption = Annotated[
@@ -75,8 +75,12 @@ def show(
     state, history = known[kit], registry.history(db, kit)
     found: dict[str, Any] = {
         "kit": kit, "up": state.up, "heard": iso(state.heard_ms), "rows": state.row_count,
-        "sites": [{"from": iso(x.from_hour * _HOUR_MS), "site": x.value or kit} for x in history.sites],
-        "corrections": [{"from": iso(x.from_hour * _HOUR_MS), "correction": x.value} for x in history.corrections],
+        "sites": [{"from": iso(x.from_hour * HOUR_MS), "site": x.value or kit} for x in history.sites],
+        "corrections": [{"from": iso(x.from_hour * HOUR_MS), "correction": x.value} for x in history.corrections],
+        "calibrations": [
+            {"from": iso(x.from_hour * HOUR_MS), "quantity": quantity, "calibration": x.value}
+            for quantity, lines in history.calibrations.items() for x in lines if quantity != registry.MAIN_QUANTITY
+        ],
         "boots": [{"boot": b.boot, "rows": b.rows, "heard": iso(b.heard_ms)} for b in kits.boots(db, kit)],
         "waiting": state.waiting_count,
     }  # fmt: skip
@@ -88,6 +92,8 @@ def show(
         typer.echo(f"  site        {line['from']:<20}  {line['site']}")
     for line in found["corrections"]:
         typer.echo(f"  correction  {line['from']:<20}  {line['correction'] or 'as configured'}")
+    for line in found["calibrations"]:
+        typer.echo(f"  {line['quantity']:<10}  {line['from']:<20}  {line['calibration'] or 'none'}")
     for boot in found["boots"]:
         typer.echo(f"  start       {boot['heard']:<20}  {boot['boot']}: {boot['rows']} rows")
     if state.waiting_count:
@@ -107,8 +113,8 @@ def deploy(
 
     Example: `lichen kit deploy kit-1 school-roof --from 2026-11-01T08:00:00Z -c gateway.toml`
     """
-    hour = _hour(start)
-    _change(
+    hour = hour_of(start)
+    change(
         "kit.set_site", {"kit": kit, "site": site, "from_hour": hour}, f"stands at {site}", directory, config, as_json
     )
 
@@ -141,8 +147,8 @@ def retire(
 
     Example: `lichen kit retire kit-1 --from 2026-11-21T14:00:00Z -c gateway.toml`
     """
-    args = {"kit": kit, "site": None, "from_hour": _hour(start)}
-    _change("kit.set_site", args, "stands at no site", directory, config, as_json)
+    args = {"kit": kit, "site": None, "from_hour": hour_of(start)}
+    change("kit.set_site", args, "stands at no site", directory, config, as_json)
 
 
 @app.command()
@@ -157,59 +163,29 @@ def undeploy(
 
     Example: `lichen kit undeploy kit-1 --from 2026-11-01T08:00:00Z -c gateway.toml`
     """
-    args = {"kit": kit, "from_hour": _hour(start)}
-    _change("kit.drop_site", args, "stands again where it did before", directory, config, as_json)
+    args = {"kit": kit, "from_hour": hour_of(start)}
+    change("kit.drop_site", args, "stands again where it did before", directory, config, as_json)
 
 
-@calibrate_app.command()
-def assign(
-    kit: KitArgument,
-    correction: Annotated[str, typer.Argument(metavar="CORRECTION", help="Id of the correction.")],
-    start: FromOption = None,
-    directory: DirOption = None,
-    config: StoreConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Give a kit a correction from a time on, also in the past; its hours since then are derived again.
-
-    Example: `lichen calibrate assign kit-1 barkjohn2021 --from 2026-11-01T00:00:00Z -c gateway.toml`
-    """
-    args = {"kit": kit, "correction": correction, "from_hour": _hour(start)}
-    _change("kit.set_correction", args, f"has the correction {correction}", directory, config, as_json)
-
-
-@calibrate_app.command()
-def unassign(
-    kit: KitArgument,
-    start: LineOption,
-    directory: DirOption = None,
-    config: StoreConfigOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take back one assignment of a kit; the one before it, or the configured correction, holds again.
-
-    Example: `lichen calibrate unassign kit-1 --from 2026-11-01T00:00:00Z -c gateway.toml`
-    """
-    args = {"kit": kit, "from_hour": _hour(start)}
-    _change("kit.drop_correction", args, "has again the correction it had before", directory, config, as_json)
-
-
-def _hour(start: str | None) -> int:
+def hour_of(start: str | None) -> int:
     """Return the hour that contains a time, saying so where that is another time."""
     from gateway.system_clock import now_ms
 
     given_ms = now_ms() if start is None else time_ms(start, "--from")
-    hour = given_ms // _HOUR_MS
-    if start is not None and given_ms % _HOUR_MS:
-        messages.print(f"whole hours only: from {iso(hour * _HOUR_MS)}", highlight=False)
+    hour = given_ms // HOUR_MS
+    if start is not None and given_ms % HOUR_MS:
+        messages.print(f"whole hours only: from {iso(hour * HOUR_MS)}", highlight=False)
     return hour
 
 
-def _change(name: str, args: dict[str, Any], what: str, directory: Any, config: Any, as_json: bool) -> None:
+def change(name: str, args: dict[str, Any], what: str, directory: Any, config: Any, as_json: bool) -> None:
+    """Have a line of a kit's history changed, and tell it."""
     with writer(directory, config) as control:
-        hours = control(name, args)["hours"]
-    start = iso(args["from_hour"] * _HOUR_MS)
+        done = control(name, args)
+    start = iso(args["from_hour"] * HOUR_MS)
     if as_json:
-        print_json({"kit": args["kit"], "from": start, "hours": hours})
-    else:
-        typer.echo(f"{args['kit']} {what}, from {start}; {hours} hours are derived again")
+        print_json({"kit": args["kit"], "from": start, **done})
+        return
+    typer.echo(f"{args['kit']} {what}, from {start}; {done['hours']} hours are derived again")
+    for fact in done.get("unverified", ()):
+        typer.echo(f"  UNVERIFIED   {fact}")

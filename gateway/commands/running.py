@@ -9,7 +9,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from gateway.commands.shared import JsonOption, messages, progress
+from gateway.commands.shared import JsonOption
+from gateway.commands.terminal import messages, progress
 
 _LOOK_EVERY_S: Final = 0.5
 
@@ -23,12 +24,9 @@ def run(config: ConfigOption = Path("gateway.toml")) -> None:
 
     Example: `lichen run -c /etc/lichen/gateway.toml`
     """
-    from gateway import log, settings
-    from gateway.service import Gateway
-    from gateway.signals import StopSignals
+    from gateway.run import run as run_gateway
 
-    log.set_up()
-    Gateway(settings.load(config)).run(StopSignals())
+    run_gateway(config)
 
 
 def demo(
@@ -95,24 +93,57 @@ def demo(
 
 
 def simulate(
-    replay: Annotated[Path, typer.Option(metavar="FILE.csv", help="The recording to replay.")],
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="The recording to replay; without one the air is invented.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Broker's address.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Broker's port.")] = 1883,
     kit: Annotated[str, typer.Option(help="The kit's id, its user at the broker.")] = "kit-1",
-    password_file: Annotated[Path | None, typer.Option(metavar="FILE", help="File with the kit's password.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File with the kit's password; {kit} in it stands for its id.")
+    ] = None,
     base: Annotated[str, typer.Option(help="First part of every topic.")] = "lichen/v1",
     hours: Annotated[float | None, typer.Option(min=0.1, max=100_000, help="Hours to replay; default all.")] = None,
     speed: Annotated[int, typer.Option(min=0, help="Simulated seconds a second; 0: as fast as it goes.")] = 1000,
     directory: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Folder of the kit's flash.")] = Path("kits"),
     ledger: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: ledger.csv in the folder.")] = None,
+    kits: Annotated[int, typer.Option(min=1, max=1000, help="How many kits, without a recording.")] = 1,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SENSOR=KIND@START", help="A fault such as pm=stuck@2h+30m; again for more."),
+    ] = None,
+    outage: Annotated[
+        list[str] | None, typer.Option(metavar="LENGTH/PERIOD", help="No network for 10m in every 1h: 10m/1h.")
+    ] = None,
+    real_time: Annotated[bool, typer.Option("--real-time", help="Invented air at the pace of the clock.")] = False,
+    start: Annotated[
+        datetime | None, typer.Option(help="When simulated time begins, UTC; default: it ends now.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed, the same kits, air and weather.")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
-    """Replay a recording through a kit that runs the real firmware against a broker.
+    """Let kits that run the real firmware send to a broker: invented air, or a recording.
 
-    The gateway behind the broker needs `[clock] trusted = false`, since the recording brings its own time. Ends when
-    the gateway has given receipts for every row.
+    The gateway behind the broker needs `[clock] trusted = false` unless it is `--real-time`, since simulated kits bring
+    their own time. Ends when the gateway has given receipts for every row; each kit's ledger says what it made.
+
+    Example: `lichen simulate --kits 5 --hours 48 --fault pm=stuck@2h --fault kit-2:env=silent@6h+1h --outage 10m/1h`
 
     Example: `lichen simulate --replay recording.csv --port 1883 --kit kit-1 --password-file kit-1.password`
     """
+    if replay is None:
+        from gateway.commands.fleet import simulate_fleet
+
+        simulate_fleet(
+            kits, kit, host=host, port=port, base=base, password_file=password_file, hours=hours,
+            speed=None if real_time else speed, start=start, directory=directory, faults=fault or [],
+            outages=outage or [], seed=seed, as_json=as_json,
+        )  # fmt: skip
+        return
+    if kits > 1 or fault or outage or real_time or start:
+        raise typer.BadParameter(
+            "goes with invented air: leave out --replay", param_hint="--kits, --fault, --outage, …"
+        )
     from gateway.settings import read_secret
     from gateway.simulate import recording
     from gateway.simulate.kits import KitPlan, SimulatedKit

@@ -1,24 +1,16 @@
-"""What commands have in common: options, the place of the store, times, JSON, progress, and asking the gateway."""
+"""What commands have in common: options, the place of the store, times, JSON, and asking the gateway."""
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from gateway.control import Client
     from gateway.settings import Settings
-
-EXIT_FAILED: Final = 1
-EXIT_INTERRUPTED: Final = 130
-messages: Final = Console(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 DirOption = Annotated[Path | None, typer.Option("--dir", metavar="DIR", help="Folder that holds store/.")]
@@ -86,23 +78,3 @@ def print_json(value: Any) -> None:
 def is_terminal() -> bool:
     """Tell whether a person can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[str, float, float], None]]:
-    """Show a bar for each thing in progress on a terminal, and a line each quarter elsewhere."""
-    columns = (TextColumn("{task.description:>14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-        quarters: dict[str, int] = {}
-
-        def show(what: str, done: float, total: float) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=int(done), total=max(1, int(total)))
-            quarter = int(4 * done / total) if total else 0
-            if not messages.is_terminal and quarter > quarters.get(what, 0):
-                quarters[what] = quarter
-                messages.print(f"{what}: {done:.0f} of {total:.0f}", highlight=False)
-
-        yield show

@@ -9,16 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from gateway.commands.shared import (
-    EXIT_FAILED,
-    DirOption,
-    JsonOption,
-    StoreConfigOption,
-    iso,
-    print_json,
-    settings_of,
-    store_dir,
-)  # fmt: skip
+from gateway.commands.shared import DirOption, JsonOption, StoreConfigOption, iso, print_json, settings_of, store_dir
+from gateway.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
     from gateway.metrics import Vitals
@@ -176,11 +168,14 @@ def _numbers(found: "Status") -> Iterator[Text]:
     memory = f"; memory {vitals.rss_mb:.0f} MB" if vitals and vitals.rss_mb else ""
     yield _line("clock", f"{clock}{memory}")
     if sink := numbers.sink:
+        missed = f", {sink.missed} missed" if sink.missed else ""
         yield _line(
             "influx",
             f"{sink.lag_revisions:,} revisions behind ({_age(sink.lag_s)}); "
-            f"{sink.refused} refused, {sink.expired} expired",
+            f"{sink.refused} refused, {sink.expired} expired{missed}",
         )
+        if sink.refilled_to_ms is not None:
+            yield _line("refill", f"what InfluxDB lost is sent again, up to {iso(sink.refilled_to_ms)} so far")
 
 
 def _kits(found: "Status", room: int) -> Iterator[Text]:

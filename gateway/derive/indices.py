@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from calibration.qc import Bools
-from gateway.aqi.index import NO_INDEX, sub_index_nounit, truncate
+from gateway.aqi.days import LocalDay
+from gateway.aqi.index import NO_INDEX, kept, sub_index_nounit
 from gateway.aqi.kernels import Mean, count
-from gateway.aqi.scheme import LONGEST_WINDOW_H, Scheme, Table
-from gateway.derive.sites import site_hours
+from gateway.aqi.overall import enough
+from gateway.aqi.scheme import LONGEST_WINDOW_H, Keep, Scheme, Table
+from gateway.derive.sites import SiteHours, site_hours
 from gateway.records import Floats, HourRecord, IndexRecord, Ints, SubIndex
 
 LOOKBACK_HOURS: Final = LONGEST_WINDOW_H
@@ -19,7 +21,7 @@ LOOKBACK_HOURS: Final = LONGEST_WINDOW_H
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """A truncated mean, its sub-index (`NO_INDEX`: none) and its completeness [%], [n] each."""
+    """The mean that was used, its sub-index (`NO_INDEX`: none) and its completeness [%], [n] each."""
 
     mean: Floats
     index: Ints
@@ -41,7 +43,7 @@ def derive_index(
     site
         Name of the site.
     scheme
-        The index scheme.
+        The index scheme; a series of dated ones applies to each hour the table in force then.
     first_hour
         Hour since 1970 of the first element of the arrays. They must hold whatever there is within
         `scheme.lookback_hours - 1` hours before and after the wanted hours.
@@ -55,20 +57,112 @@ def derive_index(
     Returns
     -------
     list
-        By hour. A pollutant is in `subs` where its look-back has a valid hour.
+        By hour. A pollutant is in `subs` where its look-back has a valid hour. An hour at which no table of a series
+        was in force has no record.
     """
     at = np.unique(want) - first_hour
-    at = at[(at >= 0) & (at < len(present))]
-    known = [p for p in scheme.pollutants if p in concentrations]
-    subs = {p: _subs(scheme, p, concentrations[p], at) for p in known}
-    followed = count(np.where(present, 1.0, np.nan)[::-1], scheme.lookback_hours)[::-1] > 0  # by one, or is one
-    records = []
+    hours = first_hour + np.arange(len(present))
+    line = _Line(first_hour, [site] * len(hours), hours, present, concentrations)
+    return [record for _, record in _records(line, scheme, at[(at >= 0) & (at < len(present))])]
+
+
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """What is applied to some hours: the name asked for, the scheme, what names its table, the offset of its days."""
+
+    name: str
+    scheme: Scheme
+    label: str
+    utc_offset_h: int | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Line:
+    """Hours of one site, or of several one after the other and far apart; of each place the site and the hour.
+
+    Places count hours of a day as `first_hour` does, so that local days begin where they should.
+    """
+
+    first_hour: int
+    sites: Sequence[str]
+    hours: Ints
+    present: Bools
+    concentrations: Mapping[str, Floats]
+
+
+def _records(line: _Line, scheme: Scheme, at: Ints) -> list[tuple[int, IndexRecord]]:
+    """Return places of the line and the records there, by place."""
+    found = []
+    for mine, dated, label in scheme.at(line.hours[at]):
+        found += _of_table(line, _Applied(scheme.name, dated, label, scheme.utc_offset_h), at[mine])
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def _of_table(line: _Line, applied: _Applied, at: Ints) -> list[tuple[int, IndexRecord]]:
+    known = [p for p in applied.scheme.pollutants if p in line.concentrations]
+    subs = {p: _subs(applied, p, line.concentrations[p], line.first_hour, at) for p in known}
+    present = line.present
+    lookback = applied.scheme.lookback_hours
+    followed = count(np.where(present, 1.0, np.nan)[::-1], lookback)[::-1] > 0  # by one, or is one
+    found = []
     for i, place in enumerate(at.tolist()):
+        if not followed[place]:
+            continue
         mine = {p: sub for p in known if (sub := subs[p][i]) is not None}
-        record = _record(site, scheme, first_hour + place, mine)
-        if present[place] or (followed[place] and record.value is not None):
-            records.append(record)
-    return records
+        record = _record(line.sites[place], applied, int(line.hours[place]), mine)
+        if present[place] or record.value is not None:
+            found.append((place, record))
+    return found
+
+
+class Wanted(NamedTuple):
+    """Hours of a site, and of which of them indices are wanted, both included."""
+
+    hours: SiteHours
+    first: int
+    last: int
+
+
+def derive_sites(schemes: Iterable[Scheme], wanted: Sequence[Wanted]) -> list[list[IndexRecord]]:
+    """Derive the indices of several sites together: a live hour of fifty costs hardly more than that of one.
+
+    Parameters
+    ----------
+    wanted
+        Each with whatever the site has within `LOOKBACK_HOURS - 1` hours before and after.
+
+    Returns
+    -------
+    list
+        For each of `wanted` its records, by scheme and hour.
+    """
+    line, at, owner = _laid_out(wanted)
+    found: list[list[IndexRecord]] = [[] for _ in wanted]
+    for scheme in schemes:
+        for place, record in _records(line, scheme, at):
+            found[owner[place]].append(record)
+    return found
+
+
+def _laid_out(wanted: Sequence[Wanted]) -> tuple[_Line, Ints, Ints]:
+    """Return the line of these hours, the places that are wanted, and of each place to which of them it belongs."""
+    starts, end = [], 0
+    for one in wanted:
+        starts.append(end + (one.hours.first_hour - end) % 24)  # counts the hours of a day as the site does
+        end = starts[-1] + len(one.hours.present) + LOOKBACK_HOURS
+    hours, owner, present = np.zeros(end, np.int64), np.zeros(end, np.int64), np.zeros(end, bool)
+    concentrations = {name: np.full(end, np.nan) for one in wanted for name in one.hours.concentrations}
+    at = []
+    for number, (start, (site, first, last)) in enumerate(zip(starts, wanted, strict=True)):
+        there = slice(start, start + len(site.present))
+        hours[there] = site.first_hour + np.arange(len(site.present))
+        owner[there], present[there] = number, site.present
+        for name, values in site.concentrations.items():
+            concentrations[name][there] = values
+        begin = max(first, site.first_hour) - site.first_hour
+        at.append(start + np.arange(begin, min(last + 1 - site.first_hour, len(site.present))))
+    sites = [wanted[number].hours.site for number in owner.tolist()]
+    return _Line(0, sites, hours, present, concentrations), np.concatenate([np.zeros(0, np.int64), *at]), owner
 
 
 def derive_indices(
@@ -83,14 +177,12 @@ def derive_indices(
         more change nothing.
     """
     hours = site_hours([record for record in records if record.site == site]).get(site)
-    if hours is None:
-        return []
-    want = np.arange(first, last + 1)
-    return [
-        record
-        for scheme in schemes
-        for record in derive_index(site, scheme, hours.first_hour, hours.concentrations, hours.present, want)
-    ]
+    return derive_sites(schemes, [Wanted(hours, first, last)])[0] if hours else []
+
+
+def touched_by(hour: int, *, comes_or_goes: bool) -> range:
+    """Hours whose index a site's record of this hour can change: of those before only where it comes or goes."""
+    return range(hour - LOOKBACK_HOURS + 1 if comes_or_goes else hour, hour + LOOKBACK_HOURS)
 
 
 def touched_hours(hours: Iterable[int]) -> list[int]:
@@ -98,27 +190,34 @@ def touched_hours(hours: Iterable[int]) -> list[int]:
     return sorted({near for h in hours for near in range(h - LOOKBACK_HOURS + 1, h + LOOKBACK_HOURS)})
 
 
-def _record(site: str, scheme: Scheme, hour: int, subs: dict[str, SubIndex]) -> IndexRecord:
+def _record(site: str, applied: _Applied, hour: int, subs: dict[str, SubIndex]) -> IndexRecord:
+    scheme = applied.scheme
     valid = {p: sub.index for p, sub in subs.items() if sub.index is not None}
-    leading = max(valid, key=lambda p: valid[p]) if valid else None  # the first of equals, in the scheme's order
+    leading = max(valid, key=lambda p: valid[p]) if enough(scheme, valid) else None  # the first of equals
     value = valid[leading] if leading else None
     return IndexRecord(
-        site=site, scheme=scheme.name, hour=hour, value=value,
+        site=site, scheme=applied.name, hour=hour, value=value,
         category=None if value is None else scheme.category_of(value).key,
-        pollutant=leading, table=scheme.label, subs=subs,
+        pollutant=leading if value is not None and value > scheme.leading_above else None, table=applied.label,
+        subs=subs,
     )  # fmt: skip
 
 
-def _subs(scheme: Scheme, pollutant: str, hours: Floats, at: Ints) -> list[SubIndex | None]:
+def _subs(applied: _Applied, pollutant: str, hours: Floats, first_hour: int, at: Ints) -> list[SubIndex | None]:
     """Build one pollutant's part at each place; `None` where the look-back holds nothing."""
+    scheme, offset_h = applied.scheme, applied.utc_offset_h
     tables = scheme.tables_of(pollutant)
-    live = _largest([_part(table, table.realtime, hours) for table in tables if table.realtime], len(hours))
-    whole_day = next((table for table in tables if table.averaging_h == scheme.daily.window), None)
-    daily = _part(whole_day or tables[0], scheme.daily, hours)
+    if offset_h is None:
+        live = _largest([_part(table, table.realtime, hours) for table in tables if table.realtime], len(hours))
+    else:
+        days = [_day_part(table, table.day, hours, first_hour, offset_h) for table in tables if table.day]
+        live = _largest(days, len(hours))
+    whole_day = next((table for table in tables if table.averaging_h == scheme.mean_24h.window), None)
+    beside = _part(whole_day or tables[0], scheme.mean_24h, hours)
     has_any = count(hours, scheme.lookback_hours) > 0
     columns = (
-        has_any, live.mean, live.index, live.valid_pct, daily.mean,
-        daily.index if whole_day else np.full(len(hours), NO_INDEX), daily.valid_pct,
+        has_any, live.mean, live.index, live.valid_pct, beside.mean,
+        beside.index if whole_day else np.full(len(hours), NO_INDEX), beside.valid_pct,
     )  # fmt: skip
     rows = zip(*(column[at].tolist() for column in columns), strict=True)
     return [_sub(*row) if found else None for found, *row in rows]
@@ -137,9 +236,28 @@ def _number(value: float) -> float | None:
 
 
 def _part(table: Table, mean: Mean, hours: Floats) -> _Part:
-    averaged = mean.of(hours) * table.factor
-    valid_pct = 100.0 * count(hours, mean.window) / mean.window
-    return _Part(truncate(averaged, table.decimals), sub_index_nounit(table, averaged), valid_pct)
+    averaged = mean.of(hours)
+    index = sub_index_nounit(table, averaged * table.factor)
+    return _Part(_used(table, averaged), index, 100.0 * count(hours, mean.window) / mean.window)
+
+
+def _day_part(table: Table, day: LocalDay, hours: Floats, first_hour: int, utc_offset_h: int) -> _Part:
+    """Values of local days, each at the last hour of its day."""
+    found = day.of(hours, first_hour, utc_offset_h)
+    places = found.days * 24 + 23 - utc_offset_h - first_hour
+    inside = (places >= 0) & (places < len(hours))
+    averaged, present = np.full(len(hours), np.nan), np.zeros(len(hours))
+    averaged[places[inside]], present[places[inside]] = found.values[inside], found.present[inside]
+    index = sub_index_nounit(table, averaged * table.factor)
+    return _Part(_used(table, averaged), index, 100.0 * present / (day.last - day.first + 1))
+
+
+def _used(table: Table, averaged: Floats) -> Floats:
+    """Return what the scheme keeps of a mean, in the pollutant's canonical unit."""
+    if table.keep is Keep.EXACT:
+        return averaged
+    used = kept(table, averaged * table.factor)
+    return used if table.factor == 1.0 else np.round(used / table.factor, 9)  # the decimal number
 
 
 def _largest(parts: list[_Part], n: int) -> _Part:

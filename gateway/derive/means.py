@@ -1,11 +1,12 @@
 """Hours of one kit: its calibrated rows, and time-weighted means that depend on the rows of the hour alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 from typing import Final
 
 import numpy as np
 
+from calibration.applied import Interval
 from calibration.flags import Flag, Reason
 from calibration.qc import Bools, Checked
 from gateway.derive.rows import Rows
@@ -16,43 +17,78 @@ HOUR_LEAST_S: Final = 2700
 
 
 def air_hours(rows: Rows, site: str) -> Iterator[AirHour]:
-    """Yield the calibrated rows of each hour; a row has the worst flag of its quantities and the reasons of all."""
-    qc = np.maximum.reduce([part.flags for part in rows.derived.values()])
-    reasons = np.bitwise_or.reduce([part.reasons for part in rows.derived.values()])
-    cal = "|".join(rows.corrections)
+    """Yield the calibrated rows of each hour, of each quantity that the hour has anything of.
+
+    A row has the worst flag of the quantities it has a value of, and the reasons of all: they say why others have none.
+    """
+    qc, reasons = _row_flags(list(rows.derived.values()))
     time_ms, rev = rows.readings.time_ms, np.zeros(len(rows.readings), np.int64)
     ends = [*rows.starts[1:].tolist(), len(rows.readings)]
-    for hour, start, end in zip(rows.hours.tolist(), rows.starts.tolist(), ends, strict=True):
+    for i, (hour, start, end) in enumerate(zip(rows.hours.tolist(), rows.starts.tolist(), ends, strict=True)):
         part = slice(start, end)
+        here = {name: checked for name, checked in rows.derived.items() if rows.present[name][i]}
         yield AirHour(
             kit=rows.readings.kit, site=site, hour=hour, time_ms=time_ms[part],
-            values={name: checked.value[part] for name, checked in rows.derived.items()}, lo={}, hi={},
-            qc=qc[part], reasons=reasons[part], cal=cal, rev=rev[part],
+            values={name: checked.value[part] for name, checked in here.items()},
+            lo=_bounds({name: checked.lo for name, checked in here.items()}, part),
+            hi=_bounds({name: checked.hi for name, checked in here.items()}, part),
+            qc=qc[part], reasons=reasons[part], cal=rows.cal, rev=rev[part],
         )  # fmt: skip
+
+
+def _bounds(columns: Mapping[str, Floats | None], part: slice) -> dict[str, Floats]:
+    """Return the bounds that rows of an hour have; where none has any there are none, whatever other hours have."""
+    found = {name: bound[part] for name, bound in columns.items() if bound is not None}
+    return {name: bound for name, bound in found.items() if not np.isnan(bound).all()}
+
+
+def _row_flags(parts: Sequence[Checked]) -> tuple[Ints, Ints]:
+    flags: Ints = parts[0].flags
+    reasons: Ints = parts[0].reasons
+    if len(parts) > 1:
+        for part in parts[1:]:
+            reasons = reasons | part.reasons
+        worst: Ints = np.array([np.where(part.valid, part.flags, 0) for part in parts]).max(axis=0)
+        # Of values that are all absent a failed one says more than a missing one.
+        flags = np.where(worst > 0, worst, np.array([part.flags for part in parts]).min(axis=0))
+    return flags, reasons
 
 
 def hour_records(rows: Rows, site: str) -> Iterator[HourRecord]:
     """Yield the means of each hour.
 
     A quantity has a mean from 2,700 s covered by good rows on, and its share of the hour covered in any case. A raw
-    channel is listed where the hour has a value of it at all, so that the columns of other hours change nothing.
+    channel or quantity is listed where the hour has anything of it, so that the columns of other hours change nothing.
     """
     raw = {name: (rows.readings.columns[name], usable) for name, usable in rows.usable.items()}
     derived = {name: (checked.value, checked.valid) for name, checked in rows.derived.items()}
     means, shares = _means(rows, [*raw.values(), *derived.values()])
-    always = np.ones(len(rows.hours), bool)
-    listed = [*(_any(rows, ~np.isnan(values)) for values, _ in raw.values()), *(always for _ in derived)]
+    listed = [*(_any(rows, ~np.isnan(values)) for values, _ in raw.values()), *(rows.present[name] for name in derived)]
     qc, reasons = (column.tolist() for column in _flags(rows, means[len(raw) :]))
     names = (*raw, *derived)
     by_hour = zip(means.T.tolist(), shares.T.tolist(), np.array(listed).T.tolist(), strict=True)
-    cal = "|".join(rows.corrections)
+    bounds = _intervals(rows, means[len(raw) :])
     for i, (hour, (mean, pct, here)) in enumerate(zip(rows.hours.tolist(), by_hour, strict=True)):
         yield HourRecord(
             kit=rows.readings.kit, site=site, hour=hour,
             values={name: m for name, m in zip(names, mean, strict=True) if not isnan(m)},
             valid_pct={name: share for name, share, h in zip(names, pct, here, strict=True) if h},
-            qc=qc[i], reasons=reasons[i], cal=cal,
+            qc=qc[i], reasons=reasons[i], cal=rows.cal,
+            lo={name: low[i] for name, (low, _) in bounds.items() if not isnan(low[i])},
+            hi={name: high[i] for name, (_, high) in bounds.items() if not isnan(high[i])},
         )  # fmt: skip
+
+
+def _intervals(rows: Rows, means: Floats) -> dict[str, tuple[list[float], list[float]]]:
+    """Bounds of the 90 % interval of each hour's mean, of quantities that have one for means over an hour."""
+    found = {}
+    middle_s: Floats = rows.hours.astype(np.float64) * HOUR_S + HOUR_S / 2
+    for mean, (name, calibration) in zip(means, rows.calibrations.items(), strict=True):
+        if calibration.interval is not Interval.NONE:
+            half = calibration.half_width(mean, float(HOUR_S), middle_s)
+            if half is not None:
+                found[name] = (mean - half).tolist(), (mean + half).tolist()
+    return found
 
 
 def _means(rows: Rows, columns: Sequence[tuple[Floats, Bools]]) -> tuple[Floats, Floats]:
@@ -75,17 +111,18 @@ def _any(rows: Rows, mask: Bools) -> Bools:
 def _flags(rows: Rows, means: Floats) -> tuple[Ints, Ints]:
     """Flag and reasons of each hour, [h] each; `means` [derived, h].
 
-    Of a valid hour the worst flag and all reasons of the rows used. An hour without a value is missing, incomplete,
-    and has the reasons of all its rows, used or not: they say why.
+    Of the quantities that are valid the worst flag and all reasons of the rows used. One without a value is incomplete
+    and has the reasons of all its rows, used or not: they say why. An hour with none that is valid is missing.
     """
     qc, reasons = np.zeros(len(rows.hours), np.int64), np.zeros(len(rows.hours), np.int64)
-    for mean, checked in zip(means, rows.derived.values(), strict=True):
+    for mean, (name, checked) in zip(means, rows.derived.items(), strict=True):
         incomplete = np.isnan(mean)
         used = np.maximum.reduceat(np.where(checked.valid, checked.flags, 0), rows.starts)
-        qc = np.maximum(qc, np.where(incomplete, int(Flag.MISSING), used))
+        qc = np.maximum(qc, np.where(incomplete, 0, used))
         why = _union(rows, checked, checked.valid)
-        reasons |= np.where(incomplete, _union(rows, checked, np.True_) | int(Reason.INCOMPLETE), why)
-    return qc, reasons
+        why = np.where(incomplete, _union(rows, checked, np.True_) | int(Reason.INCOMPLETE), why)
+        reasons |= np.where(rows.present[name], why, 0)
+    return np.where(qc > 0, qc, int(Flag.MISSING)), reasons
 
 
 def _union(rows: Rows, checked: Checked, where: Bools | np.bool_) -> Ints:

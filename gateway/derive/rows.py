@@ -4,7 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from calibration.applied import Calibration
 from calibration.qc import Bools, Checked
+from calibration.screen import NOTHING, Screened
 from gateway.clock import hour_of
 from gateway.records import Floats, Ints, Readings
 
@@ -14,17 +16,25 @@ class Rows:
     """Readings sorted by (hour, time, boot, seq), and what the steps so far made of them.
 
     `hours` int64 [h] are the hours present, rising, and `starts` int64 [h] the first row of each. `seconds` float64 [n]
-    is the time each row covers [s]. `usable` says of each raw channel which rows passed quality control; `derived`
-    holds calibrated quantities, `corrections` the labels of what made them.
+    is the time each row covers [s]. `screened` holds the raw channels after quality control and `usable` says which
+    rows of each passed it. `derived` holds calibrated quantities, `calibrations` what made each, `present` bool [h]
+    which hours have anything of a quantity.
     """
 
     readings: Readings
     hours: Ints
     starts: Ints
     seconds: Floats
+    screened: Screened = NOTHING
     usable: dict[str, Bools] = field(default_factory=dict)
     derived: dict[str, Checked] = field(default_factory=dict)
-    corrections: tuple[str, ...] = ()
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    present: dict[str, Bools] = field(default_factory=dict)
+
+    @property
+    def cal(self) -> str:
+        """Labels of what made the calibrated quantities."""
+        return "|".join(one.label for one in self.calibrations.values())
 
     def column(self, name: str) -> Floats:
         """One column, all NaN where the readings have none of this name."""

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from gateway.derive import chain
+from gateway.derive.methods import Methods
 from gateway.derive.recipe import Recipe
 from gateway.records import HourRecord, IndexRecord
 from gateway.store import derived, readings, registry, times
@@ -82,9 +83,13 @@ def _verify_hours(db: sqlite3.Connection, recipe: Recipe, kit: str, span: tuple[
     waiting = {hour for name, hour in derived.all_dirty(db) if name == kit and first <= hour <= last}
     verdict.waiting += len(waiting)
     computed: dict[tuple[str, int], object] = {}
-    for start, end, site, correction in registry.history(db, kit).spans(first, last):
-        found = readings.read(db, kit, start, end + 1)
-        for air, hour in chain.derive_hours(found, site=site, correction=correction or recipe.correction):
+    history, methods = registry.history(db, kit), Methods(db)
+    for part in history.spans(first, last):
+        found = readings.read(db, kit, part.first, part.last + 1)
+        for air, hour in chain.derive_hours(
+            found, site=part.site, correction=recipe.correction, voids=history.voids,
+            calibrations=methods.of(kit, part.calibrations),
+        ):  # fmt: skip
             computed["air", air.hour] = derived.air_content(air)
             computed["hour", hour.hour] = hour
     air_horizon = horizon_hour(db, AIR_HORIZON)

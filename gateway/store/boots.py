@@ -11,7 +11,19 @@ from gateway.store.seqset import SeqSet
 _KNOWN_BOOTS: Final = 4096
 """Boots whose intervals stay in memory; beyond it all are forgotten and read again when needed."""
 
+HEARD_MS: Final = 600_000
+"""When a boot was last heard is kept no finer."""
+
 _Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What stands in the store of a boot."""
+
+    first_seq: int
+    heard_ms: int
+    others: tuple[int | None, ...]
 
 
 @dataclass(slots=True)
@@ -26,6 +38,8 @@ class Boot:
     clock: BootClock = field(default_factory=BootClock)
     moved: int = 0
     """Where set, the anchor has changed: rows of lower revisions that it concerns are to be placed again."""
+    written: "_Written | None" = None
+    """What of it stands in the store."""
     grown: set[int] = field(default_factory=set)
     swallowed: set[int] = field(default_factory=set)
     """Starts of stored intervals that are longer, and of those that are part of another, since the last flush."""
@@ -33,6 +47,22 @@ class Boot:
     def receipt(self) -> int:
         """Return the seq up to which every row is settled or was never held by the kit; first_seq - 1 for none."""
         return self.settled.end_of_run(self.first_seq)
+
+    def others(self) -> tuple[int | None, ...]:
+        """Return what is kept of it but `first_seq`, `heard_ms` and intervals: what its rows tell of its clock."""
+        clock = self.clock
+        return (
+            self.moved, clock.offset_s, clock.offset_seq, clock.live_from_ms, clock.live_to_ms, clock.live_offset_ms
+        )  # fmt: skip
+
+    def is_due(self) -> bool:
+        """Tell whether what stands in the store is too old.
+
+        `first_seq` changes with each live row, and says something only at a gap: a page less to write for each.
+        """
+        if (old := self.written) is None or old.others != self.others() or self.heard_ms > old.heard_ms + HEARD_MS:
+            return True
+        return self.settled.end_of_run(old.first_seq) != self.receipt()
 
     def cover(self, low: int, high: int) -> None:
         """Note that these rows are stored."""
@@ -77,6 +107,7 @@ class Boots:
         stored, settled = self._intervals("cover", kit, number), self._intervals("settled", kit, number)
         sets = (SeqSet(stored), SeqSet(settled), SeqSet([*stored, *settled]))
         boot = Boot(*sets, first_seq, heard_ms, BootClock(*clock), moved)
+        boot.written = _Written(first_seq, heard_ms, boot.others())
         return self._keep(kit, number, boot)
 
     def get(self, kit: int, number: int, heard_ms: int, *, first_seq: int) -> Boot:
@@ -99,14 +130,12 @@ class Boots:
         rows = []
         for kit, number in sorted(self._changed):
             boot = self._known[kit, number]
-            clock = boot.clock
             self._write("cover", kit, number, boot.stored, boot.grown, boot.swallowed)
             boot.grown.clear()
             boot.swallowed.clear()
-            rows.append((
-                kit, number, boot.first_seq, boot.heard_ms, boot.moved, clock.offset_s, clock.offset_seq,
-                clock.live_from_ms, clock.live_to_ms, clock.live_offset_ms,
-            ))  # fmt: skip
+            if boot.is_due():
+                boot.written = _Written(boot.first_seq, boot.heard_ms, boot.others())
+                rows.append((kit, number, boot.first_seq, boot.heard_ms, *boot.others()))
         self._db.executemany(
             "REPLACE INTO boot (kit, boot, first_seq, heard_ms, moved, offset_s, offset_seq, "
             "live_from_ms, live_to_ms, live_offset_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -166,7 +166,7 @@ def write_air(db: sqlite3.Connection, kit: int, hours: Sequence[AirHour]) -> Non
 
 
 def write_hours(db: sqlite3.Connection, kit: int, records: Sequence[HourRecord]) -> dict[int, str]:
-    """Store the means of hours of a kit, rising; returns where those that have changed were before, by hour."""
+    """Store the means of hours of a kit, rising; returns at which site those that are not new were before, by hour."""
     if not records:
         return {}
     span = (kit, records[0].hour, records[-1].hour)
@@ -175,6 +175,7 @@ def write_hours(db: sqlite3.Connection, kit: int, records: Sequence[HourRecord])
     for record in records:
         blob = _encode(record)
         if (stored := found.get(record.hour)) == blob:
+            before[record.hour] = record.site
             continue
         if stored is not None:
             old = _decode_hour(stored)
@@ -270,6 +271,18 @@ def read_site_hours(db: sqlite3.Connection, site: str, hour_from: int, hour_to: 
     """Return the hour records of a site's kits, by hour; `hour_to` is exclusive."""
     found = db.execute(_SITE_SQL, {"site": site, "hour_from": hour_from, "hour_to": hour_to})
     return [decode_hour(record, rev) for record, rev in found]
+
+
+def next_site_hour(
+    db: sqlite3.Connection, site: str, hour: int, hour_from: int, hour_to: int
+) -> tuple[str, int] | None:
+    """Return the first (site, hour) from these on, by site and hour, that has an hour record within a span."""
+    found = db.execute(
+        "SELECT site, hour FROM hour WHERE (site, hour) >= (?, ?) AND hour >= ? AND hour < ? "
+        "ORDER BY site, hour LIMIT 1",
+        (site, hour, hour_from, hour_to),
+    ).fetchone()
+    return None if found is None else (str(found[0]), int(found[1]))
 
 
 def hours(db: sqlite3.Connection, kit: str) -> list[tuple[str, int]]:

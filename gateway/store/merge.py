@@ -13,6 +13,7 @@ from gateway.records import NULL, Ints
 from gateway.store import chunks
 from gateway.store.chunks import Packed
 from gateway.store.database import transaction
+from gateway.store.log import LOOSE_MS
 
 QUIET_MS: Final = 3_600_000
 """An hour is joined when nothing of it has arrived for so long [ms]."""
@@ -48,7 +49,7 @@ def merge_quiet(db: sqlite3.Connection, now_ms: int) -> Merged:
     quiet = db.execute(
         "SELECT kit, hour FROM loose WHERE (heard_ms <= ? OR heard_ms > ?) "
         "AND kit NOT IN (SELECT kit FROM boot WHERE moved) LIMIT ?",
-        (now_ms - QUIET_MS, now_ms + QUIET_MS, HOURS_A_STEP),
+        (now_ms - QUIET_MS - LOOSE_MS, now_ms + QUIET_MS, HOURS_A_STEP),
     ).fetchall()
     if not quiet:
         return Merged()

@@ -20,6 +20,9 @@ from gateway.wire import Batch, Rows
 ROWS_A_STEP: Final = 5000
 """Rows placed again in one step: some tens of ms, so that intake never waits long."""
 
+HEARD_MS: Final = 20_000
+"""When kits were last heard is written so often: of a thousand at once it takes a tenth of the pages."""
+
 _NOT_BY_ANCHOR: Final = """
 SELECT id, row_count FROM chunk WHERE kit = :kit AND boot = :boot
 AND (waits = :no_time OR (waits = :future AND rev < :before)
@@ -51,6 +54,7 @@ class RawWriter:
         self._db = connection
         self._kits: dict[str, int] = {}
         self._heard: dict[int, int] = {}
+        self._heard_written_ms = 0
         self._boots = Boots(connection)
         self._log = ChunkLog(connection)
         self._placer = Placer(connection, self._log)
@@ -179,10 +183,14 @@ class RawWriter:
         """Write what the transaction has gathered."""
         self._log.flush()
         self._boots.flush()
-        self._db.executemany(
-            "UPDATE kit SET heard_ms = max(heard_ms, ?) WHERE id = ?", [(ms, kit) for kit, ms in self._heard.items()]
-        )
-        self._heard.clear()
+        newest_ms = max(self._heard.values(), default=self._heard_written_ms)
+        if abs(newest_ms - self._heard_written_ms) >= HEARD_MS:
+            self._heard_written_ms = newest_ms
+            self._db.executemany(
+                "UPDATE kit SET heard_ms = max(heard_ms, ?) WHERE id = ?",
+                [(ms, kit) for kit, ms in self._heard.items()],
+            )
+            self._heard.clear()
 
     def _learn(self, boot: Boot, batch: Batch, rows: Sequence[Row], receipt: Receipt, *, live: bool) -> None:
         """Take in what new rows tell of their boot's clock; rows placed by what was known before are placed again."""

@@ -1,46 +1,68 @@
-"""Where kits stand and which correction they have, from an hour on; a change marks exactly what it touches."""
+"""Where kits stand and how they are calibrated, from an hour on; a change marks exactly what it touches."""
 
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.records import Void
+from gateway.store import voids
 from gateway.store.database import horizon_hour
 
-_ALWAYS: Final = -(2**62)
+MAIN_QUANTITY: Final = "pm25_ugm3"
+"""The quantity that has a configured correction where a kit has none of its own."""
+
 _FOR_EVER: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """From `from_hour` on, until the next line: a site or a correction; None takes the last one back."""
+    """From `from_hour` on, until the next line: a site or a calibration; None takes the last one back."""
 
     from_hour: int
     value: str | None
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Hours, the last included, in which a kit has one site and one label of a calibration for each quantity."""
+
+    first: int
+    last: int
+    site: str
+    calibrations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class KitHistory:
-    """The lines of one kit, by hour."""
+    """The lines of one kit by hour, those of calibrations by quantity, and what of it is voided."""
 
     kit: str
     sites: Sequence[Line]
-    corrections: Sequence[Line]
+    calibrations: Mapping[str, Sequence[Line]]
+    voids: tuple[Void, ...] = ()
+
+    @property
+    def corrections(self) -> Sequence[Line]:
+        """Lines of the quantity that has a configured correction."""
+        return self.calibrations.get(MAIN_QUANTITY, ())
 
     def site(self, hour: int) -> str:
         """Return where the kit stands in an hour; without a deployment it is at a site named after itself."""
         return _at(self.sites, hour) or self.kit
 
-    def correction(self, hour: int) -> str | None:
-        """Return the correction assigned to the kit in an hour, None where the configured one holds."""
-        return _at(self.corrections, hour)
+    def labels(self, hour: int) -> dict[str, str]:
+        """Return the label of each calibration assigned to the kit in an hour, by quantity."""
+        found = {quantity: _at(lines, hour) for quantity, lines in self.calibrations.items()}
+        return {quantity: label for quantity, label in found.items() if label is not None}
 
-    def spans(self, first: int, last: int) -> Iterator[tuple[int, int, str, str | None]]:
-        """Yield (first hour, last hour, site, correction) of the parts of a span of hours in which both stay."""
-        edges = sorted({line.from_hour for line in (*self.sites, *self.corrections) if first < line.from_hour <= last})
+    def spans(self, first: int, last: int) -> Iterator[Span]:
+        """Yield the parts of a span of hours in which site and calibrations stay."""
+        lines = (*self.sites, *(line for some in self.calibrations.values() for line in some))
+        edges = sorted({line.from_hour for line in lines if first < line.from_hour <= last})
         for start, end in zip([first, *edges], [*(edge - 1 for edge in edges), last], strict=True):
-            yield start, end, self.site(start), self.correction(start)
+            yield Span(start, end, self.site(start), self.labels(start))
 
 
 def _at(lines: Sequence[Line], hour: int) -> str | None:
@@ -50,7 +72,15 @@ def _at(lines: Sequence[Line], hour: int) -> str | None:
 
 def history(db: sqlite3.Connection, kit: str) -> KitHistory:
     """Return the lines of a kit; empty for a kit that is not known."""
-    return KitHistory(kit, _lines(db, _SITES, kit), _lines(db, _CORRECTIONS, kit))
+    found = db.execute(
+        "SELECT quantity, from_hour, correction FROM assignment JOIN kit ON kit.id = kit WHERE kit.name = ? "
+        "ORDER BY quantity, from_hour",
+        (kit,),
+    )
+    calibrations: dict[str, list[Line]] = {}
+    for quantity, *line in found:
+        calibrations.setdefault(quantity, []).append(Line(*line))
+    return KitHistory(kit, _lines(db, kit), calibrations, voids.in_force(db, kit))
 
 
 def kits_with_sites(db: sqlite3.Connection) -> list[tuple[str, str]]:
@@ -62,7 +92,7 @@ def kits_with_sites(db: sqlite3.Connection) -> list[tuple[str, str]]:
 def kits_with_history(db: sqlite3.Connection) -> list[tuple[str, set[str]]]:
     """Return every kit with all the sites at which any of its hours may be."""
     names = [name for (name,) in db.execute("SELECT name FROM kit ORDER BY name")]
-    lines = [(name, history(db, name).sites) for name in names]
+    lines = [(name, _lines(db, name)) for name in names]
     return [(name, {name, *(line.value for line in found if line.value)}) for name, found in lines]
 
 
@@ -71,63 +101,53 @@ def set_site(db: sqlite3.Connection, kit: str, from_hour: int, site: str | None)
 
     Inside a transaction, as the others. Sealed hours keep what they have.
     """
-    return _set(db, _SITES, kit, from_hour, site)
+    db.execute(
+        "REPLACE INTO deployment (kit, from_hour, site) SELECT id, ?, ? FROM kit WHERE name = ?", (from_hour, site, kit)
+    )
+    return _mark(db, kit, from_hour, _lines(db, kit))
 
 
 def drop_site(db: sqlite3.Connection, kit: str, from_hour: int) -> int:
     """Take a line back; the one before it holds again. Returns how many hours are derived again."""
-    return _drop(db, _SITES, kit, from_hour)
+    gone = db.execute(
+        "DELETE FROM deployment WHERE kit = (SELECT id FROM kit WHERE name = ?) AND from_hour = ?", (kit, from_hour)
+    )
+    return _mark(db, kit, from_hour, _lines(db, kit)) if gone.rowcount else 0
 
 
-def set_correction(db: sqlite3.Connection, kit: str, from_hour: int, correction: str | None) -> int:
-    """Assign a correction to a kit from an hour on (None: the configured one); returns as `set_site`."""
-    return _set(db, _CORRECTIONS, kit, from_hour, correction)
+def set_correction(
+    db: sqlite3.Connection, kit: str, from_hour: int, correction: str | None, quantity: str = MAIN_QUANTITY
+) -> int:
+    """Assign a calibration of a quantity to a kit from an hour on, by its label; returns as `set_site`.
+
+    None takes it back: then the configured correction holds, or none where the quantity has no configured one.
+    """
+    db.execute(
+        "REPLACE INTO assignment (kit, quantity, from_hour, correction) SELECT id, ?, ?, ? FROM kit WHERE name = ?",
+        (quantity, from_hour, correction, kit),
+    )
+    return _mark(db, kit, from_hour, history(db, kit).calibrations[quantity])
 
 
-def drop_correction(db: sqlite3.Connection, kit: str, from_hour: int) -> int:
+def drop_correction(db: sqlite3.Connection, kit: str, from_hour: int, quantity: str = MAIN_QUANTITY) -> int:
     """Take an assignment back; returns as `set_site`."""
-    return _drop(db, _CORRECTIONS, kit, from_hour)
+    gone = db.execute(
+        "DELETE FROM assignment WHERE kit = (SELECT id FROM kit WHERE name = ?) AND quantity = ? AND from_hour = ?",
+        (kit, quantity, from_hour),
+    )
+    return _mark(db, kit, from_hour, history(db, kit).calibrations.get(quantity, ())) if gone.rowcount else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    name: str
-    column: str
-
-
-_SITES: Final = _Table("deployment", "site")
-_CORRECTIONS: Final = _Table("assignment", "correction")
-
-# ruff: noqa: S608 - the names come from the two constants above
-
-
-def _lines(db: sqlite3.Connection, table: _Table, kit: str) -> list[Line]:
+def _lines(db: sqlite3.Connection, kit: str) -> list[Line]:
     found = db.execute(
-        f"SELECT from_hour, {table.column} FROM {table.name} JOIN kit ON kit.id = kit WHERE kit.name = ? "
-        "ORDER BY from_hour",
-        (kit,),
+        "SELECT from_hour, site FROM deployment JOIN kit ON kit.id = kit WHERE kit.name = ? ORDER BY from_hour", (kit,)
     )
     return [Line(*line) for line in found]
 
 
-def _set(db: sqlite3.Connection, table: _Table, kit: str, from_hour: int, value: str | None) -> int:
-    db.execute(
-        f"REPLACE INTO {table.name} (kit, from_hour, {table.column}) SELECT id, ?, ? FROM kit WHERE name = ?",
-        (from_hour, value, kit),
-    )
-    return _mark(db, table, kit, from_hour)
-
-
-def _drop(db: sqlite3.Connection, table: _Table, kit: str, from_hour: int) -> int:
-    gone = db.execute(
-        f"DELETE FROM {table.name} WHERE kit = (SELECT id FROM kit WHERE name = ?) AND from_hour = ?", (kit, from_hour)
-    )
-    return _mark(db, table, kit, from_hour) if gone.rowcount else 0
-
-
-def _mark(db: sqlite3.Connection, table: _Table, kit: str, from_hour: int) -> int:
-    """Mark the hours from here to the kit's next line."""
-    later = [line.from_hour for line in _lines(db, table, kit) if line.from_hour > from_hour]
+def _mark(db: sqlite3.Connection, kit: str, from_hour: int, lines: Sequence[Line]) -> int:
+    """Mark the hours from here to the next of these lines."""
+    later = [line.from_hour for line in lines if line.from_hour > from_hour]
     marked = db.execute(
         "INSERT INTO dirty (kit, hour) SELECT DISTINCT kit.id, hour FROM chunk JOIN kit ON kit.id = chunk.kit "
         "WHERE kit.name = ? AND hour >= ? AND hour < ? ON CONFLICT (kit, hour) DO UPDATE SET failed = 0",

@@ -12,6 +12,15 @@ VACUUM_PAGES: Final = 500
 SPARE_BYTES: Final = 12_000_000
 """Deleting rows needs room in the log, and copying the log into the file too: about three times what the log holds."""
 
+LONG_LOG_PAGES: Final = 8000
+"""32 MB of log before it is copied into the file: a page that changes each second is then copied once a minute."""
+
+SHORT_LOG_PAGES: Final = 1000
+"""Where room is scarce; `SPARE_BYTES` counts on it."""
+
+LONG_LOG_NEEDS_BYTES: Final = 1_000_000_000
+"""Of free disk, and of budget."""
+
 _SPARE_NAME: Final = "spare-room"
 
 _SPARE_SHARE: Final = 10
@@ -58,6 +67,12 @@ def measure(db: sqlite3.Connection, path: Path) -> Room:
         disk_free=max(0, disk.f_bavail * disk.f_frsize - to_come),
         disk_size=disk.f_blocks * disk.f_frsize,
     )
+
+
+def set_log_length(db: sqlite3.Connection, measured: Room, budget: int) -> None:
+    """Let the log become long before it is copied into the file, but where there is little room for it."""
+    pages = LONG_LOG_PAGES if min(measured.disk_free, budget) >= LONG_LOG_NEEDS_BYTES else SHORT_LOG_PAGES
+    db.execute(f"PRAGMA wal_autocheckpoint = {pages}").fetchall()
 
 
 def give_back(db: sqlite3.Connection, *, all_of_it: bool) -> int:

@@ -105,6 +105,11 @@ def series(db: sqlite3.Connection, clock_ms: int | None, query: Mapping[str, str
         "hours": {
             "hour_start_ms": [hour * HOUR_MS for hour in shown],
             quantity: [record.values.get(quantity) if record else None for record in records],
+            **{
+                f"{quantity}_{suffix}": [getattr(r, suffix).get(quantity) if r else None for r in records]
+                for suffix in ("lo", "hi")
+                if any(r and quantity in getattr(r, suffix) for r in records)
+            },
             completeness(quantity): [record.valid_pct.get(quantity, 0.0) if record else 0.0 for record in records],
         },
     }  # fmt: skip

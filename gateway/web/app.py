@@ -20,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import system_clock
-from gateway.aqi.scheme import load
+from gateway.aqi.scheme import load_all
 from gateway.errors import StoreError
 from gateway.export import iso_time
 from gateway.settings import Settings
@@ -90,14 +90,14 @@ class _Site:
 
     def __init__(self, settings: Settings, clock_trusted: Callable[[], bool], clock_ms: Callable[[], int]) -> None:
         self._store_dir = settings.store_dir
-        self._schemes = tuple(load(name) for name in settings.derive.schemes)
+        self._schemes = load_all(settings.derive.schemes, settings.schemes_dir, settings.derive.zone)
         self._clock_trusted = clock_trusted
         self._clock_ms = clock_ms
         self._templates = _templates()
 
     def page(self, _request: Request) -> Response:
         with self._store() as db:
-            page = read_page(db, self._schemes, self._now_ms())
+            page = read_page(db, [s for s in self._schemes if s.utc_offset_h is None], self._now_ms())
         return HTMLResponse(self._templates.get_template("page.html").render(page=page))
 
     def kits(self, _request: Request) -> Response:

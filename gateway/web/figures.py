@@ -2,13 +2,18 @@
 
 import math
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
-from calibration.corrections import CORRECTIONS, Correction, Interval
+import numpy as np
+
+from calibration.applied import Calibration, Interval
 from calibration.flags import Flag, reason_names
 from calibration.quantities import CHANNELS, DERIVED, SECOND, Derived
+from gateway.derive.methods import find_calibration
+from gateway.errors import LichenError
 from gateway.records import HOUR_MS, HOUR_S, AirHour, HourRecord, Readings
 from gateway.store import derived, readings
 from gateway.store.readings import KitState
@@ -42,8 +47,9 @@ class RawValue:
 class Figure:
     """One number with what belongs to it; `value` is `None` where there is not enough data and `missing` says of what.
 
-    `complete` says how much it was made from, `interval` what is known of its uncertainty, `note` why it is not plainly
-    good. `from_ms` to `to_ms` is the time it stands for.
+    `complete` says how much it was made from, `interval` what is known of its uncertainty and for which averaging time,
+    `low` and `high` bound the 90 % interval where there is one, `note` says why it is not plainly good. `from_ms` to
+    `to_ms` is the time it stands for.
     """
 
     value: float | None
@@ -72,12 +78,16 @@ class QuantityFigures:
 
 @dataclass(frozen=True, slots=True)
 class KitData:
-    """What one kit's figures and chart are made from: its newest rows, and its hours by number."""
+    """What one kit's figures and chart are made from: its newest rows, its hours by number, its calibrations by label.
+
+    A calibration that this program cannot read has no entry.
+    """
 
     state: KitState
     air: AirHour | None
     raw: Readings | None
     hours: dict[int, HourRecord]
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     @property
     def site(self) -> str:
@@ -89,6 +99,11 @@ class KitData:
         """Mean of a quantity or channel in an hour, `None` where it is not valid."""
         record = self.hours.get(hour)
         return record.values.get(name) if record else None
+
+    def calibration(self, name: str, record: AirHour | HourRecord | None) -> Calibration | None:
+        """Return what made a quantity of a record."""
+        found = (self.calibrations.get(label) for label in record.cal.split("|")) if record else ()
+        return next((one for one in found if one is not None and one.output == name), None)
 
 
 def load_kit(db: sqlite3.Connection, state: KitState, now_ms: int) -> KitData:
@@ -102,7 +117,17 @@ def load_kit(db: sqlite3.Connection, state: KitState, now_ms: int) -> KitData:
         air = found[-1] if found else None
     if air is not None:
         raw = readings.read(db, state.name, air.hour, air.hour + 1)
-    return KitData(state, air, raw, {record.hour: record for record in hours})
+    by_hour = {record.hour: record for record in hours}
+    named = [record.cal for record in (air, *by_hour.values()) if record is not None]
+    return KitData(state, air, raw, by_hour, _calibrations(db, state.name, named))
+
+
+def _calibrations(db: sqlite3.Connection, kit: str, named: Iterable[str]) -> dict[str, Calibration]:
+    found = {}
+    for label in dict.fromkeys(label for cal in dict.fromkeys(named) for label in cal.split("|")):
+        with suppress(LichenError):  # of another program: its rows are shown, its title is not known
+            found[label] = find_calibration(db, label, kit)
+    return found
 
 
 def quantities_of(kit: KitData) -> list[Derived]:
@@ -115,32 +140,30 @@ def quantities_of(kit: KitData) -> list[Derived]:
 
 def figures(kit: KitData, quantity: Derived, *, now_ms: int, last_hour: int) -> QuantityFigures:
     """Return the figures of one quantity; `last_hour` is the hour that counts as the last one."""
-    correction = _correction(kit, quantity.name)
-    channels = _raw_channels(correction)
+    newest = kit.air or next(reversed(kit.hours.values()), None)
+    calibration = kit.calibration(quantity.name, newest)
+    channels = _raw_channels(calibration)
     return QuantityFigures(
         quantity,
-        correction.title if correction else "",
-        _now(kit, quantity.name, correction, channels, now_ms),
-        _hour(kit, quantity.name, correction, channels, last_hour),
-        _day(kit, quantity.name, correction, channels, last_hour),
+        calibration.title if calibration else "",
+        _now(kit, quantity.name, calibration, channels, now_ms),
+        _hour(kit, quantity.name, channels, last_hour),
+        _day(kit, quantity.name, channels, last_hour),
     )
 
 
-def _correction(kit: KitData, name: str) -> Correction | None:
-    labels = [kit.air.cal] if kit.air else [record.cal for record in list(kit.hours.values())[-1:]]
-    found = [CORRECTIONS[label] for cal in labels for label in cal.split("|") if label in CORRECTIONS]
-    return next((correction for correction in found if correction.output == name), None)
+def _raw_channels(calibration: Calibration | None) -> tuple[str, ...]:
+    """Return the channel that is calibrated, and that of a second sensor; others only help to calibrate it."""
+    main = calibration.inputs[0] if calibration else ""
+    return tuple(n for n in (main, main + SECOND) if n in CHANNELS)
 
 
-def _raw_channels(correction: Correction | None) -> tuple[str, ...]:
-    """Return the channel that is corrected, and that of a second sensor; others only help to correct it."""
-    return (
-        tuple(n for n in (correction.inputs[0], correction.inputs[0] + SECOND) if n in CHANNELS) if correction else ()
-    )
-
-
-def _interval(correction: Correction | None) -> str:
-    return (correction.interval if correction else Interval.NONE).value
+def _interval(calibration: Calibration | None, averaging_s: float, low: float | None) -> str:
+    """Say what is known of a mean's uncertainty; what is known for another averaging time does not hold for it."""
+    if calibration is None or calibration.interval is Interval.NONE:
+        return Interval.NONE.value
+    how_long = f"{averaging_s / HOUR_S:g} h" if averaging_s % HOUR_S == 0 else f"{averaging_s:g} s"
+    return f"{Interval.NONE} for {how_long} means" if low is None else f"{calibration.interval}, {how_long} means"
 
 
 def _raw_values(values: Sequence[tuple[str, float | None]]) -> tuple[RawValue, ...]:
@@ -151,15 +174,15 @@ def _raw_values(values: Sequence[tuple[str, float | None]]) -> tuple[RawValue, .
     )
 
 
-def _now(kit: KitData, name: str, correction: Correction | None, channels: Sequence[str], now_ms: int) -> Figure:
+def _now(kit: KitData, name: str, calibration: Calibration | None, channels: Sequence[str], now_ms: int) -> Figure:
     air, raw = kit.air, kit.raw
     if air is None or raw is None or not len(air):
         return Figure(None, None, None, missing="no reading yet")
     at_ms = int(air.time_ms[-1])
     at = int(raw.time_ms.searchsorted(at_ms))
     row = {n: float(values[at]) for n, values in raw.columns.items()} if at < len(raw) else {}
-    dt_s = row.get("dt", 0.0)
-    from_ms = at_ms - int(0 if math.isnan(dt_s) else dt_s * 1000)
+    dt_s = max(np.nan_to_num(row.get("dt", 0.0)), 0.0)
+    from_ms = at_ms - int(dt_s * 1000)
     raw_values = _raw_values([(n, row.get(n)) for n in channels])
     note = reason_names(int(air.reasons[-1])).replace("_", " ").replace("|", ", ")
     value = float(air.values[name][-1]) if name in air.values else math.nan
@@ -169,12 +192,16 @@ def _now(kit: KitData, name: str, correction: Correction | None, channels: Seque
     if math.isnan(value):
         why = f"the newest reading has no valid value ({note or 'nothing measured'})"
         return Figure(None, from_ms, at_ms, complete=complete, missing=why, raw=raw_values)
-    low, high = (float(group[name][-1]) if name in group else None for group in (air.lo, air.hi))
+    low, high = (_number(group[name][-1]) if name in group else None for group in (air.lo, air.hi))
     suspect = int(air.qc[-1]) == Flag.SUSPECT
     return Figure(
-        value, from_ms, at_ms, complete=complete, interval=_interval(correction), low=low, high=high, raw=raw_values,
-        note=f"suspect: {note}" if suspect else note,
+        value, from_ms, at_ms, complete=complete, interval=_interval(calibration, dt_s, low), low=low, high=high,
+        raw=raw_values, note=f"suspect: {note}" if suspect else note,
     )  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _samples(row: dict[str, float], channels: Sequence[str]) -> str:
@@ -187,7 +214,7 @@ def _samples(row: dict[str, float], channels: Sequence[str]) -> str:
     return f"{used:.0f} of {due:.0f} samples" if due else ""
 
 
-def _hour(kit: KitData, name: str, correction: Correction | None, channels: Sequence[str], hour: int) -> Figure:
+def _hour(kit: KitData, name: str, channels: Sequence[str], hour: int) -> Figure:
     record = kit.hours.get(hour)
     from_ms, to_ms = hour * HOUR_MS, (hour + 1) * HOUR_MS
     valid_pct = record.valid_pct.get(name, 0.0) if record else 0.0
@@ -197,15 +224,18 @@ def _hour(kit: KitData, name: str, correction: Correction | None, channels: Sequ
         missing = f"{minutes}, at least {HOUR_LEAST_MIN} are needed"
         return Figure(None, from_ms, to_ms, missing=missing, valid_pct=valid_pct)
     note = reason_names(record.reasons).replace("_", " ").replace("|", ", ")
+    low, high = record.lo.get(name), record.hi.get(name)
     return Figure(
-        value, from_ms, to_ms, complete=minutes, valid_pct=valid_pct, interval=_hour_interval(correction, HOUR_S),
+        value, from_ms, to_ms, complete=minutes, valid_pct=valid_pct,
+        interval=_interval(kit.calibration(name, record), HOUR_S, low), low=low, high=high,
         raw=_raw_values([(n, record.values.get(n)) for n in channels]), note=note,
     )  # fmt: skip
 
 
-def _day(kit: KitData, name: str, correction: Correction | None, channels: Sequence[str], last_hour: int) -> Figure:
+def _day(kit: KitData, name: str, channels: Sequence[str], last_hour: int) -> Figure:
     hours = range(last_hour - DAY_HOURS + 1, last_hour + 1)
-    values = [value for hour in hours if (value := kit.mean(name, hour)) is not None]
+    used = [kit.hours[hour] for hour in hours if kit.mean(name, hour) is not None]
+    values = [record.values[name] for record in used]
     span = hours[0] * HOUR_MS, (last_hour + 1) * HOUR_MS
     valid_pct = 100.0 * len(values) / DAY_HOURS
     complete = f"{len(values)} of {DAY_HOURS} hours"
@@ -215,13 +245,21 @@ def _day(kit: KitData, name: str, correction: Correction | None, channels: Seque
     for channel in channels:
         found = [mean for hour in hours if (mean := kit.mean(channel, hour)) is not None]
         raw.append((channel, math.fsum(found) / len(found) if len(found) >= DAY_LEAST else None))
+    value = math.fsum(values) / len(values)
+    calibrations = [kit.calibration(name, record) for record in used]
+    half = _half_width(calibrations, value, span)
+    low, high = (None, None) if half is None else (value - half, value + half)
     return Figure(
-        math.fsum(values) / len(values), *span, complete=complete, valid_pct=valid_pct,
-        interval=_hour_interval(correction, DAY_HOURS * HOUR_S), raw=_raw_values(raw),
+        value, *span, complete=complete, valid_pct=valid_pct,
+        interval=_interval(calibrations[-1], DAY_HOURS * HOUR_S, low), low=low, high=high, raw=_raw_values(raw),
     )  # fmt: skip
 
 
-def _hour_interval(correction: Correction | None, averaging_s: int) -> str:
-    """Means carry no interval in their records yet; one that is known for another averaging time does not hold here."""
-    known = correction is not None and correction.interval is not Interval.NONE
-    return "none" if not known or correction is None else f"none for {averaging_s // HOUR_S} h means"
+def _half_width(calibrations: Sequence[Calibration | None], value: float, span: tuple[int, int]) -> float | None:
+    """Half width of the interval of a day's mean, where one calibration made all of it."""
+    first = calibrations[0]
+    if first is None or any(one is None or one.label != first.label for one in calibrations):
+        return None
+    from_ms, to_ms = span
+    found = first.half_width(np.array([value]), (to_ms - from_ms) / 1000, np.array([(from_ms + to_ms) / 2000]))
+    return None if found is None else _number(found[0])

@@ -8,7 +8,6 @@ from typing import Final
 from calibration.quantities import DERIVED
 from gateway.aqi.kernels import NOWCAST_LEAST_RECENT, NOWCAST_RECENT, TW_LEAST_RECENT, TW_RECENT, Mean
 from gateway.aqi.scheme import Category, Scheme
-from gateway.export import equivalent
 from gateway.records import HOUR_MS, HourRecord, IndexRecord
 from gateway.store import derived
 
@@ -76,7 +75,7 @@ def index_view(db: sqlite3.Connection, site: str, scheme: Scheme, hours: Sequenc
         scheme=scheme, title=scheme.titles[LANGUAGE], table=record.table if record else scheme.label, hour=hour,
         value=value, category=category,
         pollutant=POLLUTANT_TITLES.get(record.pollutant, record.pollutant) if record and record.pollutant else None,
-        equivalent=equivalent(record) if record and record.subs else "PM2.5 equivalent",
+        equivalent=record.equivalent if record and record.subs else "PM2.5 equivalent",
         missing=() if value is not None else _missing(scheme, site, hours, hour),
         parts=_parts(record), scale=tuple(Step(c, c is category) for c in scheme.categories), record=record,
     )  # fmt: skip

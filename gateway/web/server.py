@@ -1,36 +1,46 @@
-"""Serving the page from a thread of the gateway."""
+"""The page's address and thread: it listens at once, and answers when what it takes to answer has been loaded."""
 
+import logging
 import socket
 import threading
-from typing import Final
-
-import uvicorn
-from starlette.types import ASGIApp
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from gateway.errors import PartFailedError
 from gateway.settings import Web
 from gateway.watch import Part
 
-_START_LIMIT_S: Final = 20.0
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from gateway.web.serving import Server
+
+log = logging.getLogger(__name__)
+
 _STOP_LIMIT_S: Final = 3.5
-_OPEN_REQUESTS: Final = 100
-"""Beyond this many at once the answer is 503: the page must not take the gateway's memory."""
-_OPEN_REQUESTS_LIMIT_S: Final = 2
 
 
 class WebServer:
-    """Runs a web application in a thread: `start`, then `port` is what it listens on, then `stop`."""
+    """Runs a web application in a thread: `start`, then `port` is what it listens on, then `stop`.
 
-    def __init__(self, app: ASGIApp, settings: Web, part: Part | None = None) -> None:
+    Parameters
+    ----------
+    make_app
+        Makes the application, in the thread of the page: libraries that only a page needs are loaded there, while
+        readings are stored already. Who asks meanwhile waits for the answer.
+    settings
+        Where it listens.
+    part
+        What hears of it that it lives; a page that cannot be made or served is stuck.
+    """
+
+    def __init__(self, make_app: "Callable[[], ASGIApp]", settings: Web, part: Part) -> None:
+        self._make_app = make_app
         self._settings = settings
-        self._server = _Server(
-            uvicorn.Config(
-                app, lifespan="off", log_config=None, access_log=False, server_header=False,
-                limit_concurrency=_OPEN_REQUESTS, timeout_graceful_shutdown=_OPEN_REQUESTS_LIMIT_S,
-            ),
-            part,
-        )  # fmt: skip
+        self._part = part
         self._socket: socket.socket | None = None
+        self._server: Server | None = None
+        self._ended = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -39,7 +49,7 @@ class WebServer:
         return int(self._socket.getsockname()[1]) if self._socket else self._settings.port
 
     def start(self) -> None:
-        """Listen, and return once requests are answered.
+        """Listen: what is asked from now on is answered.
 
         Raises
         ------
@@ -54,37 +64,30 @@ class WebServer:
                 f"the page cannot listen on {host}:{port} ({error.strerror or error}); "
                 "set another port under [web], or end what uses this one"
             ) from error
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._part.begin("making the page ready")
+        self._thread = threading.Thread(target=self._serve, args=(self._socket,), name="web", daemon=True)
         self._thread.start()
-        if not self._server.ready.wait(_START_LIMIT_S):
-            self.stop()
-            raise PartFailedError(f"the page did not start within {_START_LIMIT_S:.0f} s; see the log for the reason")
 
     def stop(self) -> None:
         """Finish open requests, for 2 s at most, and end the thread; harmless where it never started."""
-        self._server.should_exit = True
+        self._ended = True
+        if self._server:
+            self._server.should_exit = True
         if self._thread:
             self._thread.join(_STOP_LIMIT_S)
         if self._socket:
             self._socket.close()
 
+    def _serve(self, listening: socket.socket) -> None:
+        try:
+            from gateway.web.serving import Server
 
-class _Server(uvicorn.Server):
-    """A server that tells when it answers; outside the main thread uvicorn leaves signals alone."""
-
-    def __init__(self, config: uvicorn.Config, part: Part | None) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-        self._part = part
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def on_tick(self, counter: int) -> bool:
-        if self._part:
-            self._part.beat("answering requests")
-        return bool(await super().on_tick(counter))
+            self._server = Server(self._make_app(), self._part)
+            if not self._ended:  # else `stop` may have come before there was a server to tell
+                self._server.run([listening])
+        except Exception:
+            log.exception("the page cannot be served")
+            self._part.begin("serving the page, which has failed")
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -97,6 +97,8 @@ class Fleet:
         for kit in chosen:
             if do == "hush":
                 kit.hushed = True
+            elif do == "calm":
+                kit.calm = True
             elif do == "power_cut":
                 kit.power_cut(how["dark_s"])
             elif do == "drop":

@@ -19,6 +19,7 @@ INFLIGHT = 4  # messages without PUBACK, as in the firmware
 SETTLE_S = 0.7
 KEEPALIVE_S = 10
 BACKOFF_S = (0.5, 4.0)
+_REST_S = 5  # of a calm kit between its rows
 
 _spec = importlib.util.spec_from_file_location(
     "firmware_window", REPO / "firmware_micropython" / "lichen" / "window.py"
@@ -42,6 +43,7 @@ class Ring:
 
     def __init__(self, past):
         self._held = {p.boot: _Segment(1, p.count, p.rows) for p in past}
+        self._asides = []  # (boot, first, last, read) of batches never receipted
         self._last = 0
         self.boot = None
         self.rows = []  # of the present boot, all that were ever made
@@ -70,8 +72,26 @@ class Ring:
         return held.last if held else 0
 
     def read(self, boot, first, count):
+        held = self._held.get(boot)
+        if held and first >= held.first:
+            return held.read(first, min(held.last, first + count - 1))
+        read = next(a[3] for a in self._asides if a[0] == boot and a[1] <= first <= a[2])
+        return read(first, first + count - 1)
+
+    def put_aside(self, boot, last):
         held = self._held[boot]
-        return held.read(first, min(held.last, first + count - 1))
+        self._asides.append((boot, held.first, last, held.read))
+        self.free(boot, last)
+
+    def asides(self):
+        return [a[:3] for a in self._asides]
+
+    def settle(self, boot, first, last):
+        self._asides = [
+            (b, last + 1 if (b, f) == (boot, first) else f, z, read)
+            for b, f, z, read in self._asides
+            if (b, f) != (boot, first) or z > last
+        ]
 
     def free(self, boot, seq):
         held = self._held.get(boot)
@@ -89,7 +109,7 @@ class Ring:
 
     @property
     def pending(self):
-        return sum(s.last - s.first + 1 for s in self._held.values())
+        return sum(s.last - s.first + 1 for s in self._held.values()) + sum(z - f + 1 for _, f, z, _ in self._asides)
 
 
 class Kit:
@@ -102,7 +122,8 @@ class Kit:
         self.ring = Ring(past)
         self.connects = 0
         self.acked = 0  # rows that the broker has acknowledged since the last connection began
-        self.hushed = False
+        self.hushed = self.calm = False
+        self._rests_until_s = 0.0
         self._past = past
         self._cols = tuple(plan["cols"])
         self._port = port
@@ -185,7 +206,8 @@ class Kit:
 
     def turn(self, now_s):
         """Do what is due."""
-        if not self.hushed:
+        if not self.hushed and now_s >= self._rests_until_s:
+            self._rests_until_s = now_s + _REST_S if self.calm else now_s
             self._sample(now_s)
         if self.client is None:
             if now_s >= self._connect_at_s:

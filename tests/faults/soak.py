@@ -101,13 +101,13 @@ def drain(scene, log):
     wait_until(lambda: not scene.poisoner.waiting, "all poison is stored", plan.drain_s, scene)
     live = 5 * plan.kits
 
-    def empty(most):
+    def empty(most, left=lambda: state()["held"]):
         last, moved_s, told_s = None, 0.0, time.monotonic()
-        while state()["held"] > most or state()["aside"]:
+        while left() > most:
             now_s = time.monotonic()
-            if state()["held"] != last:
-                last, moved_s = state()["held"], now_s
-            if now_s - moved_s > 15 or (state()["aside"] and int(now_s) % 15 == 0) or last is None:
+            if left() != last:
+                last, moved_s = left(), now_s
+            if now_s - moved_s > 15 or last is None:
                 scene.fleet.tell("drop")  # a new connection asks for receipts at once
                 moved_s = now_s
             if now_s - told_s > _TELL_S:
@@ -119,8 +119,12 @@ def drain(scene, log):
 
     scene.fleet.tell("drop")
     time.sleep(1.5)
-    empty(live)
+    empty(live, left=lambda: state()["held"] - 100 * state()["aside"])
     log(f"all but live rows have receipts: {state()}")
+    scene.fleet.tell("calm")  # what was set aside is tried while nothing else is under way, once a connection
+    scene.fleet.tell("drop")
+    time.sleep(1.0)
+    empty(0, left=lambda: state()["aside"])
     scene.fleet.tell("hush")
     scene.fleet.tell("drop")
     time.sleep(1.0)
