@@ -74,7 +74,7 @@ class KitLife:
             self.outages.append([at, min(week.end_s - 3600, at + self.rng.randint(600, 90_000 if long else 9000))])
             at = self.outages[-1][1]
         if self.small:  # 20 hours fill its ring
-            self.outages.append([T0_S + 43_200, T0_S + 115_200])
+            self.outages.append([T0_S + 43_200, min(week.end_s - 3600, T0_S + 115_200)])
         self.thread = threading.Thread(target=self._guarded, daemon=True)
 
     def _guarded(self):
