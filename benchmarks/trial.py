@@ -1,13 +1,11 @@
 """One trial: a fresh broker with the backlog queued, a fresh InfluxDB, one consumer, the time until all is there."""
 
-import json
 import re
 import shutil
 import sqlite3
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import consumers
 import payloads
@@ -16,6 +14,7 @@ from machine import Others, cpu_s, wait_until
 from project import Influxd
 
 _POLL_S = 0.1
+_COUNTED = (("raw", "pm25_cf1"), ("air", "qc"), ("hour", "qc"), ("index", "table"))
 _POINTS = re.compile(rb"^storage_writer_req_points_sum\S* ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -82,7 +81,7 @@ def run(who, plan, folder, influxd_binary, *, profile=None, timeout_s=300):
         others = Others([broker.cpu_s, influxd_s])
         with _start(who, plan, folder, broker, server, profile) as consumer:
             others.ours.append(consumer.cpu_s)
-            done = _LichenDone(folder / "store") if who == "lichen all" else None
+            done = _Derived(folder / "store") if who == "lichen all" else None
             wait_until(lambda: _all_there(server, plan.readings, consumer, done), f"all readings of {who}", timeout_s,
                        _POLL_S)  # fmt: skip
             seconds = time.monotonic() - consumer.started_s
@@ -92,8 +91,6 @@ def run(who, plan, folder, influxd_binary, *, profile=None, timeout_s=300):
                 consumer.written_bytes() / plan.readings, (broker.cpu_s() - before[0]) * us,
                 (influxd_s() - before[1]) * us, others.cores(), others.soak(),
             )  # fmt: skip
-            if done:
-                done.check(server, plan.readings)
             consumer.end()
     return result
 
@@ -108,37 +105,26 @@ def _start(who, plan, folder, broker, server, profile):
 def _all_there(server, readings, consumer, done):
     """Tell whether InfluxDB has them; its own count of points written is asked first, since that costs it little."""
     consumer.check()
+    expected = done.expected(readings) if done else (readings,)
     found = _POINTS.search(server.request("GET", "/metrics"))
-    if found and float(found[1]) < readings:
+    if expected is None or (found and float(found[1]) < sum(expected)):
         return False
-    if done and not done():
-        return False
-    return server.count("raw", "pm25_cf1") == readings
+    return tuple(server.count(*field) for field in _COUNTED[: len(expected)]) == expected
 
 
-class _LichenDone:
-    """Tells whether a gateway has derived all, and its sink has confirmed all, read beside it."""
+class _Derived:
+    """What a gateway has derived, read beside it."""
 
     def __init__(self, store):
-        self._store = store
         self._path = store / "lichen.sqlite"
 
-    def __call__(self):
-        with suppress(OSError, ValueError, sqlite3.Error):
-            cursor = json.loads((self._store / "sinks" / "influx.cursor").read_text())
-            waits, last = self._read("SELECT (SELECT count(*) FROM dirty), (SELECT value FROM revision)")
-            return waits == 0 and cursor["rev"] == last
-        return False
-
-    def check(self, server, readings):
-        """Compare what InfluxDB has of derived records with the store."""
-        hours, indices = self._read("SELECT (SELECT count(*) FROM hour), (SELECT count(*) FROM site_index)")
-        found = server.count("air", "qc"), server.count("hour", "qc"), server.count("index", "table")
-        assert found == (readings, hours, indices), f"InfluxDB has {found}, the store {(readings, hours, indices)}"
-
-    def _read(self, sql):
-        db = sqlite3.connect(f"{Path(self._path).as_uri()}?mode=ro", uri=True)
-        try:
-            return db.execute(sql).fetchone()
-        finally:
-            db.close()
+    def expected(self, readings):
+        """Return how many points InfluxDB is to hold of each measurement; None while not all is stored and derived."""
+        with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as db:
+            rows, waits, hours, indices = db.execute(
+                "SELECT (SELECT sum(row_count) FROM chunk), (SELECT count(*) FROM dirty), "
+                "(SELECT count(*) FROM hour), (SELECT count(*) FROM site_index)"
+            ).fetchone()
+            if rows == readings and not waits:
+                return readings, readings, hours, indices
+        return None

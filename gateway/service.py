@@ -38,14 +38,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 COMMIT_MESSAGES: Final = 1000
-COMMIT_BYTES: Final = 8 << 20
-"""Of payload in one commit: it stands in memory beside what waits in the inbox."""
+COMMIT_BYTES: Final = 1 << 20
+"""Of payload in one commit, some 20,000 rows: sinks begin while the next ones are read."""
 _IDLE_WAIT_S: Final = 0.2
 _RARE_S: Final = 1.0
 _RARE_WAIT_S: Final = 0.05
 _MANY_MESSAGES: Final = 100
 _MANY_WAIT_S: Final = 0.02
-"""A message after a pause longer than `_RARE_S` hardly waits for others, and many wait for more only that long."""
+"""A message after a pause longer than `_RARE_S` hardly waits for others, nor does the end of a backlog; many messages
+wait for more only that long."""
 _MINUTE_S: Final = 60.0
 _LOST_SESSION_WAITS_S: Final = (3.0, 6.0)
 """Where the broker has lost the session it has thrown away what kits sent since. They send it again after three time
@@ -117,7 +118,8 @@ class Gateway:
         if settings.influx:
             self._sink = SinkProcess(settings.path, limits.sink_s + 2 * settings.influx.timeout_s)
         self._last_stored_s = 0.0
-        self._stored_since = 0  # messages, since hours were last derived
+        self._last_count = 0  # messages of the last commit
+        self._backlog = False  # many messages were stored at once since hours were last derived
         self._pace = Pace()
         self._greeted_generation = 0
         self._announce_at_s: list[float] = []
@@ -197,7 +199,8 @@ class Gateway:
         count, size, started_s = len(messages), sum(len(m.payload) for m in messages), time.monotonic()
         self._intake.store(messages)
         self._last_stored_s = time.monotonic()
-        self._stored_since += count
+        self._last_count = count
+        self._backlog |= count >= _MANY_MESSAGES
         self._live.committed(count, size, self._last_stored_s - started_s)
 
     def vitals(self) -> Vitals:
@@ -238,7 +241,7 @@ class Gateway:
         if time.monotonic() >= self._next_housekeeping_s:
             fine = attempt("keeping the store in order", self._housekeeper.step) and fine
             self._next_housekeeping_s = time.monotonic() + self._housekeeper.wait_s
-        is_behind = self._deriver.waiting or self._stored_since >= COMMIT_MESSAGES
+        is_behind = self._deriver.waiting or self._backlog
         if (begins := self._pace.is_due()) or (is_behind and self._broker.inbox.empty()):
             fine = self._derive(begins_round=begins) and fine
         return attempt("sending receipts", self._intake.send_receipts) and fine
@@ -253,10 +256,10 @@ class Gateway:
             return []
         size = len(messages[0].payload)
         now_s = time.monotonic()
-        is_rare = now_s - self._last_stored_s > _RARE_S
-        until_s = now_s + (
-            min(_RARE_WAIT_S, self._settings.store.commit_s) if is_rare else self._settings.store.commit_s
-        )
+        wait_s = self._settings.store.commit_s
+        if now_s - self._last_stored_s > _RARE_S or self._last_count >= _MANY_MESSAGES:
+            wait_s = min(wait_s, _RARE_WAIT_S)
+        until_s = now_s + wait_s
         while len(messages) < COMMIT_MESSAGES and size < COMMIT_BYTES and (left_s := until_s - time.monotonic()) > 0:
             try:
                 messages.append(inbox.get(left_s if len(messages) < _MANY_MESSAGES else min(left_s, _MANY_WAIT_S)))
@@ -266,7 +269,7 @@ class Gateway:
         return messages
 
     def _derive(self, *, begins_round: bool) -> bool:
-        started_s, self._stored_since = time.thread_time(), 0
+        started_s, self._backlog = time.thread_time(), False
         fine = self._attempts.attempt("deriving", self._deriver.step)
         self._pace.worked(time.thread_time() - started_s, begins_round=begins_round)
         self._derive_part.attempted()
