@@ -101,8 +101,8 @@ class Session(mqtt.Client):
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()  # paho's sign of life
         for _ in range(_PACKETS_A_TURN):
-            is_between = self._in_packet["command"] == 0  # paho has not begun to read a packet
-            if is_between and isinstance(self._sock, _Buffered) and (found := self._sock.next_publish()):
+            # A packet that paho has begun to read has emptied the piece: what is in it begins with a packet.
+            if isinstance(self._sock, _Buffered) and (found := self._sock.next_publish()):
                 code = self._take_publish(*found)
             else:
                 code = super().loop_read(max_packets)

@@ -63,6 +63,18 @@ def test_a_late_row_changes_its_hour_and_the_indices_it_reaches_and_nothing_else
     assert not verify(bench.db, RECIPE).different
 
 
+def test_an_hour_that_comes_gives_the_gap_before_it_its_index(tmp_path):
+    bench = Bench(tmp_path)
+    bench.send(message(bench, range(1, 121)))
+    derive_all(bench.db)
+    gap = T0 // 3600 + 2
+    assert gap not in {index.hour for index in derived.read_indices(bench.db)}
+    bench.send(message(bench, range(181, 241)))
+    derive_all(bench.db)
+    assert gap in {index.hour for index in derived.read_indices(bench.db)}
+    assert not verify(bench.db, RECIPE).different
+
+
 def test_a_copy_derives_nothing_again(tmp_path):
     bench = Bench(tmp_path)
     minutes = message(bench, range(1, 200))

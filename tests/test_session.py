@@ -3,6 +3,7 @@
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager
 
 import paho.mqtt.client as mqtt
@@ -83,6 +84,18 @@ def test_every_message_arrives_whole_and_in_order_wherever_the_network_cuts(mess
         wait_until(lambda: len(session.got) == len(messages), "all messages", 10)
     expected = [(t, p, mid if qos else 0, qos, retained) for t, p, mid, qos, retained, _ in messages]
     assert session.got == expected
+
+
+def test_what_looks_like_a_message_within_another_is_none():
+    inner = publish(b"fake", b"", mid=9)
+    packet = publish(b"t", inner * 40)
+    for cut in range(1, len(packet), 7):
+        with connected() as (session, server):
+            server.sendall(packet[:cut])
+            time.sleep(0.005)  # so that paho begins to read it
+            server.sendall(packet[cut:])
+            wait_until(lambda s=session: s.got, "the message", 10)
+        assert [got[:2] for got in session.got] == [("t", inner * 40)]
 
 
 def test_a_message_larger_than_any_piece_arrives():
