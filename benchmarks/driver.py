@@ -12,10 +12,10 @@ from pathlib import Path
 
 import hooks
 
-from gateway import settings
+from gateway import run, settings
 from gateway.errors import LichenError
-from gateway.service import Gateway
 from gateway.signals import StopSignals
+from gateway.sinks.process import SinkProcess
 
 _STEPS = [
     ("gather", "gateway.service", "Gateway._gather"),
@@ -61,6 +61,17 @@ def _clock_network_thread():
     mqtt.Client._thread_main = clocked
 
 
+def _clock_sink(config, result):
+    """Let each sink's process have clocks, and save what they show."""
+    real = SinkProcess.prepare
+
+    def prepare(sink):
+        sink._command = [sys.executable, str(Path(__file__).with_name("sink_driver.py")), str(config), result]
+        real(sink)
+
+    SinkProcess.prepare = prepare
+
+
 def main():
     config, options = Path(sys.argv[1]), json.loads(sys.argv[2])
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -71,13 +82,11 @@ def main():
         hooks.clock_commits("commit", "gateway.intake")
         hooks.clock_commits("derive: commit", "gateway.derive.dirty")
         _clock_network_thread()
-    gateway = Gateway(settings.load(config))
+        _clock_sink(config, f"{profile}.sink")
+    gateway = run.make(settings.load(config))
     if not options["derive"]:
         assert hasattr(gateway, "_deriver")
         gateway._deriver = _NoDeriver()
-    if profile and gateway._sink:
-        driver = Path(__file__).with_name("sink_driver.py")
-        gateway._sink._command = [sys.executable, str(driver), str(config), f"{profile}.sink"]
     try:
         gateway.run(StopSignals())
     except LichenError as error:

@@ -1,10 +1,15 @@
 """One gateway from its configuration file until it is told to stop: what `lichen run` does."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gateway import log, settings
-from gateway.service import Gateway
+from gateway.settings import Settings
 from gateway.signals import StopSignals
+from gateway.sinks.process import SinkProcess
+
+if TYPE_CHECKING:
+    from gateway.service import Gateway
 
 
 def run(config: Path) -> None:
@@ -16,4 +21,19 @@ def run(config: Path) -> None:
         If the configuration or the store cannot be used, or a part has broken down.
     """
     log.set_up()
-    Gateway(settings.load(config)).run(StopSignals())
+    make(settings.load(config)).run(StopSignals())
+
+
+def make(loaded: Settings) -> "Gateway":
+    """Return the gateway of a configuration; its sink's process and this one load what they need side by side."""
+    sink = SinkProcess.of(loaded)
+    if sink:
+        sink.prepare()
+    try:
+        from gateway.service import Gateway
+
+        return Gateway(loaded, sink=sink)
+    except BaseException:
+        if sink:
+            sink.stop()
+        raise

@@ -79,9 +79,12 @@ class Limits:
 
 
 class Gateway:
-    """Everything that one `lichen run` does."""
+    """Everything that one `lichen run` does.
 
-    def __init__(self, settings: Settings, limits: Limits = Limits()) -> None:
+    `sink` is that of the settings, where its process was prepared already.
+    """
+
+    def __init__(self, settings: Settings, limits: Limits = Limits(), sink: SinkProcess | None = None) -> None:
         self._settings = settings
         password = settings.broker.password_file
         self._watch = Watch()
@@ -114,9 +117,7 @@ class Gateway:
         self._web: WebServer | None = None
         if settings.web.enabled:
             self._web = WebServer(self._make_page, settings.web, self._watch.part("page", limits.page_s))
-        self._sink: SinkProcess | None = None
-        if settings.influx:
-            self._sink = SinkProcess(settings.path, limits.sink_s + 2 * settings.influx.timeout_s)
+        self._sink = sink or SinkProcess.of(settings, limits.sink_s)
         self._last_stored_s = 0.0
         self._last_count = 0  # messages of the last commit
         self._backlog = False  # many messages were stored at once since hours were last derived
@@ -202,6 +203,7 @@ class Gateway:
         self._last_count = count
         self._backlog |= count >= _MANY_MESSAGES
         self._live.committed(count, size, self._last_stored_s - started_s)
+        self._wake_sink()
 
     def vitals(self) -> Vitals:
         """Return what only this process knows of itself; any thread may ask."""
@@ -270,12 +272,20 @@ class Gateway:
 
     def _derive(self, *, begins_round: bool) -> bool:
         started_s, self._backlog = time.thread_time(), False
-        fine = self._attempts.attempt("deriving", self._deriver.step)
+        fine = self._attempts.attempt("deriving", self._derive_step)
         self._pace.worked(time.thread_time() - started_s, begins_round=begins_round)
         self._derive_part.attempted()
         if self._deriver.waiting or not fine:
             self._derive_part.begin("hours to derive")
         return fine
+
+    def _derive_step(self) -> None:
+        if self._deriver.step():
+            self._wake_sink()
+
+    def _wake_sink(self) -> None:
+        if self._sink:
+            self._sink.wake()
 
     def _newly_connected(self) -> bool:
         """Tell, once a connection, that messages of the kits arrive again."""

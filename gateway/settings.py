@@ -56,7 +56,7 @@ class Store(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     dir: Annotated[str, _doc("folder of the store; relative to this file")] = "store"
     commit_s: Annotated[
         float, Meta(gt=0, le=10, description="longest time messages are gathered for one commit [s]")
-    ] = 0.5
+    ] = 1.0
     max_kits: Annotated[
         int, Meta(ge=1, le=1_000_000, description="kits that are known at most; beyond it new ones are dead letters")
     ] = 10_000

@@ -263,3 +263,14 @@ def test_a_late_row_that_goes_for_room_opens_no_sealed_hour_again(tmp_path):
     assert house.raw_hours() == list(range(51, 60))
     assert house.sealed_below() == 51
     assert house.is_clean()
+
+
+@pytest.mark.parametrize(
+    ("disk_free", "budget", "expected"),
+    [(1 << 40, 8 << 30, 32_000), (1 << 40, 2 << 30, 16_384), (3 << 30, 1 << 40, 24_576), (500 << 20, 8 << 30, 1000)],
+)
+def test_the_log_is_as_long_as_disk_and_budget_allow(tmp_path, disk_free, budget, expected):
+    house = House(tmp_path)
+    measured = room.Room(file=0, log=0, unused=0, disk_free=disk_free, disk_size=1 << 40)
+    room.set_log_length(house.db, measured, budget)
+    assert house.db.execute("PRAGMA wal_autocheckpoint").fetchone() == (expected,)

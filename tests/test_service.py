@@ -2,14 +2,17 @@
 
 import logging
 import sqlite3
+import sys
 
 import pytest
+from influxd import wait_until
 from test_intake import NOW_MS, batch
 
 from gateway import settings
 from gateway.broker import Message
 from gateway.service import COMMIT_BYTES, Gateway
-from gateway.store import counters
+from gateway.sinks.process import SinkProcess
+from gateway.store import counters, derived
 
 
 class Maker:
@@ -34,6 +37,18 @@ def gateway(tmp_path, monkeypatch):
     gateway._end()
 
 
+@pytest.fixture
+def listener(tmp_path):
+    """A sink's process that only notes the words it is told, one a line."""
+    heard = tmp_path / "heard"
+    code = "import os, sys\nwhile word := os.read(0, 64): open(sys.argv[1], 'ab').write(word + b'\\n')"
+    sink = SinkProcess(tmp_path / "gateway.toml")
+    sink._command = [sys.executable, "-c", code, str(heard)]
+    sink.start()
+    yield lambda: heard.read_text().split() if heard.exists() else [], sink
+    sink.stop()
+
+
 def fail_with(error):
     def fail(*_):
         raise error
@@ -56,6 +71,22 @@ def test_a_failing_derivation_ends_nothing_and_is_told_once(gateway, monkeypatch
     assert rows(gateway) == 1
     assert len([r for r in caplog.records if str(error) in r.getMessage() + str(r.exc_info)]) == 1
     assert str(error) in gateway._attempts.status
+
+
+def test_the_sink_is_woken_by_what_is_stored_and_derived_and_by_nothing_else(gateway, listener):
+    heard, gateway._sink = listener
+    wait_until(lambda: heard() == ["new"], "the first word, at the start")
+    for _ in range(3):
+        assert gateway._turn()
+    maker = Maker()
+    for count in (1, 2):
+        gateway._broker.inbox.put(batch([count], bench=maker), 0)
+        assert gateway._turn()
+        wait_until(lambda: gateway._turn() and not derived.count_dirty(gateway._db), "deriving")
+        assert gateway._turn()
+    gateway._sink.wake()
+    wait_until(lambda: len(heard()) >= 6, "the last word")
+    assert heard() == ["new"] * 6, "the start, two commits, two derivations and the last"
 
 
 def test_what_fails_for_a_while_works_again(gateway, monkeypatch):

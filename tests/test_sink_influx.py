@@ -53,13 +53,14 @@ def hurry(monkeypatch):
 
 @contextmanager
 def running(sink):
-    stop = threading.Event()
-    thread = threading.Thread(target=sink.run, args=(stop,))
+    stop, news = threading.Event(), threading.Event()
+    thread = threading.Thread(target=sink.run, args=(stop, news))
     thread.start()
     try:
-        yield
+        yield news
     finally:
         stop.set()
+        news.set()
         thread.join(10)
     assert not thread.is_alive()
 
@@ -283,6 +284,20 @@ def test_missing_store_is_told_and_waited_for(tmp_path, monkeypatch):
         wait_until(lambda: "no store here" in sink.files.load_state().last_error, "the error")
         Store(tmp_path / "store").add_raw("k1", 1, 0, 5)
         wait_until(lambda: sink.files.load_cursor().rev == 1, "delivery")
+
+
+def test_an_idle_sink_that_is_woken_sends_what_is_new(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(sink_module, "_IDLE_S", 3600.0)
+    monkeypatch.setattr(sink_module, "InfluxClient", lambda *_: Connection(Recorder()))
+    settings = Influx(url="http://127.0.0.1:9", org="o", bucket="b", token_file="t")
+    pauses = []
+    sink = InfluxSink(settings, tmp_path / "t", store.dir, pauses.append)
+    with running(sink) as news:
+        for count in (1, 2, 3):
+            wait_until(lambda n=count: pauses.count(3600.0) == n, "it is idle")
+            store.add_raw("k1", 1, 5 * count, 5)
+            news.set()
+            wait_until(lambda: sink.state.cursor == last_revision(store.db), "delivery")
 
 
 def test_missing_token_is_told(store, tmp_path):

@@ -124,6 +124,30 @@ def test_stop_is_quick_and_clean_while_the_server_is_away(config, store, tmp_pat
     assert "secret" not in json.dumps(state)
 
 
+def test_a_prepared_process_touches_nothing_before_it_is_started(config, tmp_path):
+    process = SinkProcess(config)
+    process.prepare()
+    try:
+        wait_until(lambda: "_multiarray_umath" in Path(f"/proc/{process.pid}/maps").read_text(), "it has loaded numpy")
+        prepared = process.pid
+        assert not (tmp_path / "store").exists()
+        Store(tmp_path / "store").add_raw("k1", 1, 0, 5)
+        assert not SinkFiles(tmp_path / "store", "influx").state_path.exists()
+        process.start()
+        assert attempted(tmp_path)
+        assert process.poll()
+        assert process.pid == prepared
+    finally:
+        process.stop()
+
+
+def test_a_process_that_was_only_prepared_ends_when_told(config):
+    process = SinkProcess(config)
+    process.prepare()
+    process.stop()
+    assert process.last_exit in {0, -signal.SIGTERM}
+
+
 def test_dead_process_is_started_again(config, store, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_FIRST_DELAY_S", 0.05)
     with started(SinkProcess(config)) as process:

@@ -35,11 +35,8 @@ log = logging.getLogger(__name__)
 
 NAME: Final = "influx"
 
-_IDLE_S: Final = 0.5
-"""How often an idle sink looks for something new: InfluxDB is at most this far behind a commit."""
-_BUSY_S: Final = 0.05
-"""The same for as long as `_IDLE_S` after it sent many lines: more of a backlog comes at any moment."""
-_MANY_LINES: Final = 1000
+_IDLE_S: Final = 1.0
+"""How often an idle sink looks for something new that nobody told of."""
 _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
 _LONGEST_WISH_S: Final = 3600.0
@@ -96,11 +93,13 @@ class InfluxSink:
         self._shown: SinkState | None = None
         self._shown_s = self._kept_s = self._looked_s = -_LOOK_EVERY_S
 
-    def run(self, stop: threading.Event) -> None:
-        """Step until `stop`, alone, whatever happens; what goes wrong is in `state.last_error`."""
+    def run(self, stop: threading.Event, news: threading.Event) -> None:
+        """Step until `stop`, alone, whatever happens; what goes wrong is in `state.last_error`.
+
+        `news` is set by others where there is something new, and at the end.
+        """
         alone = False
         failures = 0
-        busy_until_s = 0.0
         with ExitStack() as held:
             while not stop.is_set():
                 try:
@@ -109,16 +108,14 @@ class InfluxSink:
                         self._cursor = self._kept = self.files.load_cursor()  # the process before may have moved it
                         self.state = self.files.load_state()
                         continue
-                    settled = self.step() or self.refill_step()
-                    if settled >= _MANY_LINES:
-                        busy_until_s = time.monotonic() + _IDLE_S
-                    delay_s = 0.0 if settled else _BUSY_S if time.monotonic() < busy_until_s else _IDLE_S
+                    news.clear()
+                    delay_s = 0.0 if self.step() or self.refill_step() else _IDLE_S
                     failures = 0
                 except Exception as error:  # noqa: BLE001 - the loop's boundary: counted, shown, tried again
                     delay_s = self._note_failure(error, failures)
                     failures += 1
                 self._alive(delay_s)
-                stop.wait(delay_s)
+                (stop if failures else news).wait(delay_s)
             self.close()
             if alone:
                 with suppress(OSError):

@@ -1,8 +1,9 @@
 """The InfluxDB sink as a process of its own, since the interpreter lock would make it share one core with intake.
 
-The child's standard input is a socket to the service. When the service ends, however it ends, the child reads the end
-of the file and ends too; in the other direction the child speaks after each attempt, successful or failed, with
-the pause [s] it takes before the next one. A child that is silent for longer hangs: it is killed and started again.
+The child's standard input is a socket to the service. The service says when there is something new: with the first
+word the child begins. When the service ends, however it ends, the child reads the end of the file and ends too. In the
+other direction the child speaks after each attempt, successful or failed, with the pause [s] it takes before the next
+one. A child that is silent for longer hangs: it is killed and started again.
 What one side alone needs is imported when it needs it: each import is paid for at every start.
 """
 
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,6 +44,8 @@ _STEADY_S: Final = 60.0
 class SinkProcess:
     """The service's side: starts the sink's process, starts it again when it dies or hangs, stops it. For one thread.
 
+    `prepare` lets it load what it needs while the service does the same; it touches nothing before `start`.
+
     Parameters
     ----------
     config
@@ -63,13 +67,20 @@ class SinkProcess:
         self._due_s = 0.0
         self._failures = 0
 
+    @classmethod
+    def of(cls, settings: configuration.Settings, silence_s: float = SILENCE_S) -> "SinkProcess | None":
+        """Return the sink that a configuration asks for."""
+        if settings.influx is None:
+            return None
+        return cls(settings.path, silence_s + 2 * settings.influx.timeout_s)
+
     @property
     def pid(self) -> int | None:
         """The running process, if there is one."""
         return self._child.pid if self._child else None
 
-    def start(self) -> None:
-        """Start the process."""
+    def prepare(self) -> None:
+        """Start the process, which then waits for `start`."""
         import subprocess
 
         self._line, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -77,8 +88,20 @@ class SinkProcess:
         with childs:
             # A group of its own: Ctrl-C in a terminal reaches the service alone, which then stops the sink in its turn.
             self._child = subprocess.Popen(self._command, stdin=childs.fileno(), process_group=0)
+
+    def start(self) -> None:
+        """Let the process begin, started where it is not yet."""
+        if self._child is None:
+            self.prepare()
         self._started_s = self._heard_s = time.monotonic()
         self._pause_s = 0.0
+        self.wake()
+
+    def wake(self) -> None:
+        """Tell the process that there is something new in the store."""
+        if self._line:
+            with suppress(OSError):  # it has ended, or has many words to read: enough to be awake
+                self._line.send(b"new")
 
     def poll(self) -> bool:
         """Return whether it runs; call it every second or so, it starts again what has died, with growing delays."""
@@ -146,11 +169,16 @@ class _Parent:
 
     def __init__(self) -> None:
         self._line: socket.socket | None = None
-        with suppress(OSError):  # started by hand, standard input is no socket, and nobody listens
+        with suppress(OSError):  # started by hand, standard input is no socket, and nobody speaks or listens
             self._line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
 
+    @property
+    def speaks(self) -> bool:
+        """Whether there is one that says when to begin."""
+        return self._line is not None
+
     def tell(self, pause_s: float) -> None:
-        """Say that the sink lives, and does the next thing after a pause [s]."""
+        """Say that the sink lives, and does the next thing after a pause [s] unless it is woken."""
         if self._line:
             with suppress(OSError):  # it has gone, or does not listen at the moment
                 self._line.send(b"%.1f" % pause_s, socket.MSG_DONTWAIT)
@@ -176,15 +204,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from gateway.sinks.influx import InfluxSink  # which imports numpy
 
-    token_path = settings.beside(settings.influx.token_file)
-    sink = InfluxSink(settings.influx, token_path, settings.store_dir, _Parent().tell)
-    stop = threading.Event()
-    failed = threading.Event()
+    parent = _Parent()
+    sink = partial(
+        InfluxSink, settings.influx, settings.beside(settings.influx.token_file), settings.store_dir, parent.tell
+    )
+    stop, news, failed = threading.Event(), threading.Event(), threading.Event()
     ended, end = os.pipe()
 
     def work() -> None:
         try:
-            sink.run(stop)
+            if parent.speaks:
+                news.wait()
+            if not stop.is_set():
+                sink().run(stop, news)
         except BaseException:
             failed.set()
             raise
@@ -193,20 +225,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     worker = threading.Thread(target=work, name="influx sink", daemon=True)
     worker.start()
-    _wait_for_any(told.fileno(), ended)
+    _wait_for_end(news, told.fileno(), ended)
     stop.set()
+    news.set()
     worker.join(_GRACE_S)
     return 1 if failed.is_set() else 0
 
 
-def _wait_for_any(*descriptors: int) -> None:
-    """Wait for a signal, the worker's end, or the end of standard input; input itself is read and ignored."""
+def _wait_for_end(news: threading.Event, *descriptors: int) -> None:
+    """Wait for a signal, the worker's end, or the end of standard input; a word there tells that there are news."""
     parent = sys.stdin.fileno()
     while True:
         readable, _, _ = select.select([parent, *descriptors], [], [])
         try:
             if readable != [parent] or not os.read(parent, 4096):
                 return
+            news.set()
         except ConnectionResetError:  # it was killed
             return
 
