@@ -8,6 +8,7 @@ from pathlib import Path
 import components
 import pytest
 from hypothesis import settings
+from influxd import Influxd
 
 from gateway.store import database
 
@@ -46,6 +47,21 @@ micropython32 = _fixture(components.MICROPYTHON32)
 micropython_trace = _fixture(components.MICROPYTHON_TRACE)
 influxd = _fixture(components.INFLUXD)
 chromium = _fixture(components.CHROMIUM)
+
+
+@pytest.fixture(scope="module")
+def server(influxd, tmp_path_factory):
+    """An InfluxDB for the tests of a module."""
+    with Influxd(influxd, tmp_path_factory.mktemp("influxd")) as running:
+        yield running
+
+
+@pytest.fixture
+def bucket(server, request):
+    """A bucket of it for one test."""
+    name = request.node.name[:60]
+    server.create_bucket(name)
+    return name
 
 
 @pytest.fixture(autouse=True)

@@ -2,17 +2,14 @@
 
 import json
 import math
-import time
 
 import pytest
+from made_place import HOUR0, at, derive, hours, iso, waiting
 from made_store import HOUR_S, START_S, MadeStore
 from test_commands import CONFIG, done, lichen, refused, running, stored
 
 from calibration.no2_label import EXAMPLE
-from gateway.derive.recipe import Recipe
-from gateway.derive.verify import verify
 from gateway.records import Flag, Reason, Void
-from gateway.settings import Derive
 from gateway.store import calibrations, derived, registry, voids
 from gateway.store.database import open_writer, read_meta, transaction, write_meta
 
@@ -20,7 +17,6 @@ COLS = (
     "seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "pm_n_b", "pm_bad_b", "pm25_cf1_b", "env_n", "env_bad",
     "temp", "rh", "gas_n", "gas_bad", "no2_we", "no2_ae", "temp_gas",
 )  # fmt: skip
-HOUR0 = START_S // HOUR_S
 HOURS = 6  # the first four of which the cell warms up
 
 
@@ -42,32 +38,6 @@ def place(tmp_path):
     (tmp_path / "store" / "writer.lock").open().close()
     (tmp_path / "cell.toml").write_text(EXAMPLE)
     return tmp_path
-
-
-def at(place):
-    return ("-c", place / "gateway.toml")
-
-
-def iso(hours):
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(START_S + round(hours * HOUR_S)))
-
-
-def derive(place):
-    made = MadeStore(place / "store")
-    made.derive()
-    verdict = verify(made.db, Recipe.of(Derive()))
-    made.db.close()
-    (place / "store" / "writer.lock").open().close()
-    assert (verdict.different, verdict.waiting) == ([], 0)
-    assert verdict.compared > 0
-
-
-def hours(place, kit="kit-1"):
-    return {h.hour - HOUR0: h for h in stored(place, lambda db: list(derived.read_hours(db, kit=kit)))}
-
-
-def waiting(place):
-    return stored(place, lambda db: sorted((kit, hour - HOUR0) for kit, hour in derived.all_dirty(db)))
 
 
 # Labels of cells

@@ -2,26 +2,22 @@
 
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
 from collocated import csv_text
+from made_place import HOUR0, at, derive, hours, iso, waiting
 from made_store import DAY_S, HOUR_S, START_S, MadeStore
 from test_commands import CONFIG, done, refused, stored
 
 from calibration import assigned
 from calibration.record import loads
-from gateway.derive.recipe import Recipe
-from gateway.derive.verify import verify
-from gateway.settings import Derive
 from gateway.store import derived
 
 COLS = (
     "seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "env_n", "env_bad", "temp", "rh", "gas_n", "gas_bad",
     "no2_we", "no2_ae", "temp_gas", "temp_amb", "rh_amb",
 )  # fmt: skip
-HOUR0 = START_S // HOUR_S
 DAYS = 9
 DT_S = 600
 ROWS = DAYS * DAY_S // DT_S
@@ -84,33 +80,6 @@ def place(seen, tmp_path):
     shutil.copytree(seen, tmp_path / "place")
     (tmp_path / "place" / "store" / "writer.lock").open().close()
     return tmp_path / "place"
-
-
-def at(place):
-    return ("-c", place / "gateway.toml")
-
-
-def iso(hours):
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(START_S + round(hours * HOUR_S)))
-
-
-def derive(place):
-    """Derive what waits, and prove that the store is what a clean recomputation gives."""
-    made = MadeStore(place / "store")
-    made.derive()
-    verdict = verify(made.db, Recipe.of(Derive()))
-    made.db.close()
-    (place / "store" / "writer.lock").open().close()
-    assert (verdict.different, verdict.waiting) == ([], 0)
-    assert verdict.compared > 0
-
-
-def hours(place, kit="kit-1"):
-    return {h.hour - HOUR0: h for h in stored(place, lambda db: list(derived.read_hours(db, kit=kit)))}
-
-
-def waiting(place):
-    return stored(place, lambda db: sorted((kit, hour - HOUR0) for kit, hour in derived.all_dirty(db)))
 
 
 def assign(place, what, hour, kit="kit-1"):

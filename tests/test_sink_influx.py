@@ -20,18 +20,6 @@ from gateway.store.database import last_revision, read_meta
 HOUR = T0_S // 3600
 
 
-@pytest.fixture(scope="module")
-def server(influxd, tmp_path_factory):
-    with Influxd(influxd, tmp_path_factory.mktemp("influxd")) as running:
-        yield running
-
-
-@pytest.fixture
-def bucket(server, request):
-    server.create_bucket(request.node.name)
-    return request.node.name
-
-
 @pytest.fixture
 def store(tmp_path):
     return Store(tmp_path / "store")

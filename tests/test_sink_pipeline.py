@@ -100,6 +100,7 @@ def kits(body):
 
 def test_the_next_batch_is_under_way_before_the_last_is_confirmed_and_no_more(sink, server, store):
     fill(store, 8)
+    server.slow = rb"kit=k0 \S*,seq=0i"
     sink._rows = 800
     assert sink.step() == 800
     begun = sum(len(found) for found in server.seqs().values())

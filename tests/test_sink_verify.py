@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from influxd import Influxd
 from main_job import LICHEN
 from sink_store import GAS, T0_S, Store
 from test_sink_influx import drain
@@ -29,18 +28,6 @@ from gateway.store.tombstones import Kind
 
 HOUR = T0_S // 3600
 MS = T0_S * 1000
-
-
-@pytest.fixture(scope="module")
-def server(influxd, tmp_path_factory):
-    with Influxd(influxd, tmp_path_factory.mktemp("influxd")) as running:
-        yield running
-
-
-@pytest.fixture
-def bucket(server, request):
-    server.create_bucket(request.node.name[:60])
-    return request.node.name[:60]
 
 
 @pytest.fixture

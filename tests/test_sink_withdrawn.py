@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from influxd import Influxd, wait_until
+from influxd import wait_until
 from sink_store import Connection, expected_air, expected_hours, expected_indices, expected_raw
 from test_derive_late import derive_all
 from test_intake import Bench
@@ -37,18 +37,6 @@ COLUMNS = ["seq", "up", "t", "q", "dt", "pm_n", "pm_bad", "pm25_cf1", "env_n", "
 HOSTILE = (
     'a"b', "a'b", "a b", "a,b", "a=b", "a AND b", "ü€", "50 %d", "a\"'b", '" OR "kit"="', "(x)", "a\\nb", "x\\", "a/b",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(influxd, tmp_path_factory):
-    with Influxd(influxd, tmp_path_factory.mktemp("influxd")) as running:
-        yield running
-
-
-@pytest.fixture
-def bucket(server, request):
-    server.create_bucket(request.node.name[:60])
-    return request.node.name[:60]
 
 
 @pytest.fixture
