@@ -1,28 +1,33 @@
-"""How long a fitted calibration takes: on a million rows, and on the rows of a live hour as they arrive.
+"""How long a fitted calibration takes: on a million rows, and on the rows of a thousand kits as they arrive.
 
 The widest linear model, without and with trees, interval and domain included; the slowest is kept.
 """
 
 import argparse
+import gc
 import statistics
+import tempfile
 import time
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import paced
 from project import record as keep
 
 from calibration import table
 from calibration.fitted import Fitted
 from calibration.fitting import fit, trees
 from calibration.record import Record, dumps, loads
-from gateway.derive import chain
-from gateway.records import Readings
 
 ROWS = 1_000_000
 REPEATS = 9
 GOAL_NS = 50.0
 LIVE_GOAL_US = 20.0
-LIVE_ROUNDS = 40
+LIVE_KITS = 1000
+LIVE_EVERY = 5
+"""Each fifth minute of the hour is measured."""
 
 
 def collocation(rng, rows):
@@ -49,43 +54,53 @@ def ns_per_row(found: Record, inputs):
     return statistics.median(taken)
 
 
-def live_hour(rng, rows=60):
-    """Readings of a kit in one hour, one a minute."""
-    pm, rh, temp = columns(rng, rows)
-    zero, number, counted = np.zeros(rows), np.arange(rows), np.full(rows, 12.0)
-    facts = {name: np.zeros(rows, np.int64) for name in ("boot", "time_source", "time_error_s", "rev")}
-    sent = {
-        "up": 60.0 * number, "t": 60.0 * number, "q": zero + 2, "dt": zero + 60, "pm_n": counted, "pm_bad": zero,
-        "pm25_cf1": pm, "env_n": counted, "env_bad": zero, "rh": rh, "temp": temp,
-    }  # fmt: skip
-    return Readings("kit", 1_700_006_400_000 + 60_000 * (number + 1), seq=number, columns=sent, **facts)
+def own(found: Record, number):
+    """Return a record like another with numbers of its own, as each kit has that was fitted by itself."""
+    unit, trees_of, factor = found.of_unit(), found.trees, 1 + 1e-4 * number
+    coefficients = {name: factor * value for name, value in unit.coefficients.items()}
+    fit_of = replace(unit, intercept=factor * unit.intercept, coefficients=coefficients)
+    moved = replace(trees_of, leaf=factor * trees_of.leaf, threshold=trees_of.threshold + 1e-4 * number)
+    return replace(found, id=f"kit-{number}", units={unit.name: fit_of}, trees=moved)
 
 
-def first_rows(hour, rows):
-    part = {
-        name: getattr(hour, name)[:rows] for name in ("time_ms", "boot", "seq", "time_source", "time_error_s", "rev")
-    }
-    return replace(hour, columns={name: values[:rows] for name, values in hour.columns.items()}, **part)
+def live_us(found: Record):
+    """What records add to deriving the rows of many kits as they arrive, an hour through [µs a reading].
 
-
-def live_us(found: Record, rng):
-    """What a record adds to deriving an hour again when a reading arrives [µs]: mean over an hour's 60 readings.
-
-    Of each reading the difference of the least CPU times with it and without one, where the configured correction is:
-    other work on the machine only adds.
+    CPU with a record less CPU without, where the configured correction is: where all kits have one record in common,
+    and where each has its own. Of the steps of deriving the middle half counts, by what was added.
     """
-    hour = live_hour(rng)
-    given = (Fitted(found, found.of_unit().name),)
-    added = []
-    for rows in range(1, len(hour) + 1):
-        part, least = first_rows(hour, rows), [float("inf")] * 2
-        for _ in range(LIVE_ROUNDS):
-            for which, calibrations in enumerate(((), given)):
-                start = time.process_time_ns()
-                chain.derive_hours(part, site="site", calibrations=calibrations)
-                least[which] = min(least[which], time.process_time_ns() - start)
-        added.append((least[1] - least[0]) / 1000)
-    return statistics.mean(added)
+    fitted = Fitted(found, found.of_unit().name)
+    with tempfile.TemporaryDirectory() as folder:
+        fleets = [
+            paced.Fleet(Path(folder) / name, LIVE_KITS, calibrations)
+            for name, calibrations in (
+                ("none", {}),
+                ("shared", dict.fromkeys(range(LIVE_KITS), fitted)),
+                ("own", {n: Fitted(own(found, n), fitted.unit) for n in range(LIVE_KITS)}),
+            )
+        ]
+        gc.collect()
+        gc.freeze()  # what other fleets hold is nothing that a gateway's collections look at
+        steps = list(paced.run(fleets, every=LIVE_EVERY))
+        gc.unfreeze()
+    plain = statistics.median(1e6 * took_s[0] / count for _, count, took_s in steps)
+    together = statistics.mean(_gathered(steps))
+    print(f"live: {LIVE_KITS} kits, a row a minute, {together:.0f} gathered, {plain:.0f} µs a reading in all")
+    return [middle_mean([1e6 * (took_s[which] - took_s[0]) / count for _, count, took_s in steps]) for which in (1, 2)]
+
+
+def _gathered(steps):
+    """How many hours of kits each round derived."""
+    found = Counter()
+    for number, count, _ in steps:
+        found[number] += count
+    return found.values()
+
+
+def middle_mean(values):
+    """Mean of the middle half."""
+    ordered = sorted(values)
+    return statistics.mean(ordered[len(ordered) // 4 : -(len(ordered) // 4)])
 
 
 def main():
@@ -105,8 +120,9 @@ def main():
         with_trees = replace(found, trees=trees.grow(rows, np.sin(rows[:, 0]) * rows[:, 1], rounds))
         tree_ns = ns_per_row(with_trees, inputs)
         print(f"with {rounds} trees on {len(inputs)} inputs: {tree_ns:.1f} ns a row")
-    added_us = live_us(with_trees, rng)
-    print(f"live, with {rounds} trees: {added_us:.1f} µs a reading more than without (goal {LIVE_GOAL_US:g})")
+    shared_us, added_us = live_us(with_trees)
+    print(f"live, with {rounds} trees: {added_us:.1f} µs a reading more than without where each kit has its own record "
+          f"(goal {LIVE_GOAL_US:g}), {shared_us:.1f} where all have one")  # fmt: skip
     if options.record:
         keep("cal.live_us_per_reading", round(added_us, 1), unit="µs", goal=f"<= {LIVE_GOAL_US:g}",
              how="benchmarks/calibrations.py --record")  # fmt: skip

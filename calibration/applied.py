@@ -1,8 +1,8 @@
 """What a calibration is to whoever applies it, and how quality flags pass through an equation."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import numpy as np
 
@@ -21,7 +21,20 @@ class Interval(StrEnum):
     FITTED = "fitted"
 
 
-class Calibration(Protocol):
+class Applicable(Protocol):
+    """What computes a quantity and its interval, of rows that may each be of another calibration of a family."""
+
+    def apply(self, inputs: Mapping[str, Checked]) -> Checked:
+        """Calibrate rows that went through quality control; exactly its inputs, [n] each [canonical units]."""
+
+    def half_width(self, value: Floats, averaging_s: Floats | float, time_s: Floats) -> Floats | None:
+        """Half width of the 90 % interval of values [n] [the output's unit]; NaN where none is known, None: nowhere.
+
+        `averaging_s` is what each is a mean over [s], `time_s` the middle of that time [n] [s since 1970].
+        """
+
+
+class Calibration(Applicable, Protocol):
     """Anything that makes one quantity from raw channels: a fixed correction, a cell's label, a fitted record."""
 
     @property
@@ -48,14 +61,27 @@ class Calibration(Protocol):
     def unverified(self) -> tuple[str, ...]:
         """What was not read in its source; shown wherever it is."""
 
-    def apply(self, inputs: Mapping[str, Checked]) -> Checked:
-        """Calibrate rows that went through quality control; exactly its inputs, [n] each [canonical units]."""
+    @property
+    def family(self) -> Hashable:
+        """Calibrations of equal families take the same inputs, differ in numbers alone and can be `joined`."""
 
-    def half_width(self, value: Floats, averaging_s: Floats | float, time_s: Floats) -> Floats | None:
-        """Half width of the 90 % interval of values [n] [the output's unit]; NaN where none is known, None: nowhere.
+    def joined(self, members: Sequence[Self], counts: Ints) -> Applicable:
+        """Return what calibrates rows of which the first `counts[0]` are of the first of its family, and so on."""
 
-        `averaging_s` is what each is a mean over [s], `time_s` the middle of that time [n] [s since 1970].
-        """
+
+class Alone:
+    """A calibration that is joined with no other."""
+
+    __slots__ = ()
+
+    @property
+    def family(self) -> Hashable:
+        """Nothing but itself."""
+        return id(self)
+
+    def joined(self, members: Sequence[Self], counts: Ints) -> Self:  # noqa: ARG002
+        """Return itself, of which all members are."""
+        return self
 
 
 ABSENT_REASON: Final[Mapping[str, Reason]] = {

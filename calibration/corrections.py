@@ -8,7 +8,7 @@ from enum import StrEnum
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from calibration.applied import Interval, outside, passed_through
+from calibration.applied import Alone, Interval, outside, passed_through
 from calibration.equations import EQUATIONS
 from calibration.qc import Checked, Floats
 from calibration.quantities import CHANNELS, DERIVED, FOREIGN, Channel, Derived, Foreign, unit_registry
@@ -27,7 +27,7 @@ class Input(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
+class Correction(Alone):
     """One published equation.
 
     `inputs` are the channels it takes, in canonical units; `averaging_s` is the averaging time it was developed on

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from calibration.applied import TIME, Calibration, Interval, passed_through
+from calibration.applied import TIME, Alone, Calibration, Interval, passed_through
 from calibration.qc import Checked, Floats
 
 KIND: Final = "interpolation"
@@ -54,7 +54,7 @@ def loads(text: str) -> Between | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Interpolated:
+class Interpolated(Alone):
     """Both calibrations, and from when to when the one becomes the other.
 
     Of calibrations that are linear in their coefficients this is the calibration whose coefficients are interpolated

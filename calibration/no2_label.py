@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from calibration.applied import Interval, outside, passed_through
+from calibration.applied import Alone, Interval, outside, passed_through
 from calibration.no2 import CELLS, PLAUSIBLE, REVISION, Cell, Zeros, mixing_ratio, sensitivity_of_current
 from calibration.qc import Checked, Floats
 
@@ -43,7 +43,7 @@ class LabelError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class CellLabel:
+class CellLabel(Alone):
     """A cell with its board: makes `no2_ppb` from `no2_we`, `no2_ae` [µV] and a temperature [°C]; not clamped."""
 
     id: str

@@ -1,6 +1,7 @@
 """Quality control of one channel and of two sensors of a kind, in the order of docs/qc.md; thresholds: qc.toml."""
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2s
 from importlib import resources
@@ -62,6 +63,24 @@ class Checked:
         rows = rows & self.valid
         flags = np.where(rows, np.maximum(self.flags, Flag.SUSPECT), self.flags)
         return Checked(self.value, flags, self.reasons | rows * int(reason), self.lo, self.hi)
+
+    def part(self, rows: slice | Ints) -> "Checked":
+        """Return some rows of it, by their numbers."""
+        lo, hi = (None if bound is None else bound[rows] for bound in (self.lo, self.hi))
+        return Checked(self.value[rows], self.flags[rows], self.reasons[rows], lo, hi)
+
+
+def merged(parts: Sequence[Checked], places: Sequence[slice | Ints], length: int) -> Checked:
+    """Put parts together whose rows belong at places, which are all places [length]."""
+    value, flags, reasons = np.empty(length), np.empty(length, np.int64), np.empty(length, np.int64)
+    lo, hi = np.full((2, length), np.nan)
+    for part, place in zip(parts, places, strict=True):
+        value[place], flags[place], reasons[place] = part.value, part.flags, part.reasons
+        if part.lo is not None and part.hi is not None:
+            lo[place], hi[place] = part.lo, part.hi
+    if all(part.lo is None for part in parts):
+        return Checked(value, flags, reasons)
+    return Checked(value, flags, reasons, lo, hi)
 
 
 def nothing(length: int) -> Checked:

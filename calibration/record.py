@@ -12,11 +12,10 @@ from calibration.fitting.interval import LEVEL, Width
 from calibration.fitting.tree_tables import TreeTables
 from calibration.fitting.trees import Trees
 from calibration.inputs import Input
+from calibration.model import CHUNK, Model, TreeSum
 from calibration.table import ONLY_UNIT, Bools, Floats
 
 SCHEMA: Final = 1
-_CHUNK: Final = 16_384
-"""Rows worked on at once, so that what is in between stays in the processor's cache."""
 
 
 class RecordError(ValueError):
@@ -78,7 +77,7 @@ class Record:
     metrics: Mapping[str, float]
     findings: tuple[Mapping[str, str], ...] = ()
     forced: str = ""
-    _compiled: dict[str, "_Compiled"] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _models: dict[str, Model] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def of_unit(self, unit: str | None = None) -> UnitFit:
         """Return the fit of a unit, which need not be named where there is one only.
@@ -120,101 +119,33 @@ class Record:
         """
         if missing := [i.name for i in self.inputs if i.name not in inputs]:
             raise RecordError(f"{self.id} needs {', '.join(missing)}")
-        return self._compile(unit).apply(
-            [np.asarray(inputs[i.name], np.float64) for i in self.inputs], self.width(averaging_s or self.averaging_s)
-        )
-
-    def values(self, inputs: list[Floats], *, unit: str | None = None) -> tuple[Floats, Bools]:
-        """Return values and `outside`, as of `apply`, for inputs in the record's order; for rows as they arrive."""
-        return self._compile(unit).values(inputs)
-
-    def _compile(self, unit: str | None) -> "_Compiled":
-        name = self.of_unit(unit).name
-        if name not in self._compiled:
-            self._compiled[name] = _Compiled.of(self, self.units[name])
-        return self._compiled[name]
-
-
-@dataclass(frozen=True, slots=True)
-class _Compiled:
-    """A unit's coefficients as numbers: y = c + sum_i v_i (a_i + sum_j b_ij v_j); `only_bounds` are in no term."""
-
-    intercept: float
-    factors: tuple[tuple[int, float, tuple[tuple[int, float], ...]], ...]
-    only_bounds: tuple[int, ...]
-    bounds: tuple[tuple[float, float], ...]
-    trees: Trees | None
-    tables: TreeTables | None
-
-    @classmethod
-    def of(cls, record: Record, fit: UnitFit) -> "_Compiled":
-        names = [i.name for i in record.inputs]
-        single = dict.fromkeys(range(len(names)), 0.0)
-        pairs: dict[int, list[tuple[int, float]]] = {i: [] for i in single}
-        for term, factor in fit.coefficients.items():
-            first, *rest = (names.index(part) for part in term.split("*"))
-            if rest:
-                pairs[first].append((rest[0], factor))
-            else:
-                single[first] = factor
-        factors = tuple((i, single[i], tuple(pairs[i])) for i in single if single[i] or pairs[i])
-        tables = None if record.trees is None else TreeTables.of(record.trees, len(names))
-        used = {i for i, _, _ in factors} | {j for _, _, products in factors for j, _ in products}
-        only_bounds = tuple(i for i in single if i not in used)
-        return cls(fit.intercept, factors, only_bounds, tuple(fit.domain[n] for n in names), record.trees, tables)
-
-    def apply(self, inputs: list[Floats], width: Width | None) -> Applied:
-        n = len(inputs[0])
-        value, outside = self.values(inputs)
+        value, outside = self.model(unit).values([np.asarray(inputs[i.name], np.float64) for i in self.inputs])
+        width = self.width(averaging_s or self.averaging_s)
         if width is None:
-            return Applied(value, np.full(n, np.nan), np.full(n, np.nan), outside)
-        lo, hi = np.empty(n), np.empty(n)
-        for start in range(0, n, _CHUNK):
-            part = slice(start, start + _CHUNK)
+            return Applied(value, np.full(len(value), np.nan), np.full(len(value), np.nan), outside)
+        lo, hi = np.empty((2, len(value)))
+        for start in range(0, len(value), CHUNK):
+            part = slice(start, start + CHUNK)
             half = width.half(value[part])
             np.subtract(value[part], half, out=lo[part])
             np.add(value[part], half, out=hi[part])
         return Applied(value, lo, hi, outside)
 
-    def values(self, inputs: list[Floats]) -> tuple[Floats, Bools]:
-        n = len(inputs[0])
-        value, outside = np.empty(n), np.empty(n, np.bool_)
-        if n <= _CHUNK:
-            self._value(inputs, value)
-            self._outside(inputs, outside)
-            return value, outside
-        for start in range(0, n, _CHUNK):
-            part = slice(start, start + _CHUNK)
-            rows = [column[part] for column in inputs]
-            self._value(rows, value[part])
-            self._outside(rows, outside[part])
-        return value, outside
+    def model(self, unit: str | None = None) -> Model:
+        """Return what is computed for a unit, made once; the units of a record have its trees in common."""
+        fit = self.of_unit(unit)
+        if fit.name not in self._models:
+            self._models[fit.name] = Model.of(
+                [i.name for i in self.inputs], fit.intercept, fit.coefficients, fit.domain, self._tree_sum()
+            )
+        return self._models[fit.name]
 
-    def _value(self, rows: list[Floats], out: Floats) -> None:
-        out[:] = self.intercept
-        for i, factor, pairs in self.factors:
-            if pairs:
-                slope = rows[pairs[0][0]] * pairs[0][1]
-                slope += factor
-                for j, product in pairs[1:]:
-                    slope += rows[j] * product
-                slope *= rows[i]
-                out += slope
-            else:
-                out += rows[i] * factor
-        for i in self.only_bounds:
-            out[np.isnan(rows[i])] = np.nan  # an input that was fitted with is one the record rests on
-        if self.tables is not None:
-            self.tables.add_to(out, rows)
-        elif self.trees is not None:
-            out += self.trees.apply(np.stack(rows, axis=1))
-
-    def _outside(self, rows: list[Floats], out: Bools) -> None:
-        np.less(rows[0], self.bounds[0][0], out=out)
-        out |= rows[0] > self.bounds[0][1]
-        for column, (low, high) in zip(rows[1:], self.bounds[1:], strict=True):
-            out |= column < low
-            out |= column > high
+    def _tree_sum(self) -> TreeSum | None:
+        if self.trees is None:
+            return None
+        for model in self._models.values():
+            return model.trees
+        return TreeTables.of(self.trees, len(self.inputs)) or self.trees
 
 
 def dumps(record: Record) -> str:

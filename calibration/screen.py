@@ -130,8 +130,8 @@ def screen(columns: Mapping[str, Floats], *, time_s: Floats, starts: Ints) -> Sc
     time_s
         End of each row, rising within an hour [n] [s].
     starts
-        First row of each hour, rising from 0. Rows of different hours are no neighbours: an hour is judged by its own
-        rows alone, so that one can be computed again without the others.
+        First row of each hour of each kit, rising from 0. Rows of different hours are no neighbours: an hour is judged
+        by its own rows alone, so that one can be computed again without the others.
 
     Returns
     -------
@@ -175,8 +175,8 @@ def screen(columns: Mapping[str, Floats], *, time_s: Floats, starts: Ints) -> Sc
 def _beside_neighbours(plan: _Plan, clean: Floats, time_s: Floats, starts: Ints, flags: Ints, reasons: Ints) -> None:
     """Judge values [c, n] by their neighbours; adds to flags and reasons."""
     gap_s = np.diff(time_s)
+    gap_s[starts[1:] - 1] = np.inf
     near = gap_s <= RULES["neighbours"]["most_s"]
-    near[starts[1:] - 1] = False
     step = np.diff(clean, axis=1)
     size = np.abs(step)
     if not near.all():
@@ -194,7 +194,7 @@ def _beside_neighbours(plan: _Plan, clean: Floats, time_s: Floats, starts: Ints,
     moved = size[: len(plan.tolerance)] > plan.tolerance
     still = ~np.logical_or.reduceat(moved, plan.group_starts, axis=0) & near
     for rule, same in zip(plan.stuck, still, strict=True):
-        if (gap_s * same).sum() > rule.for_s - 1.0:  # all runs together, roughly: most hours are done here
+        if gap_s.sum(where=same) > rule.for_s - 1.0:  # all runs together, roughly: most hours are done here
             _flag_stuck(rule, clean[rule.part], same, time_s, flags[rule.part], reasons[rule.part])
 
 

@@ -175,6 +175,12 @@ def test_trees_on_many_inputs_are_looked_up_too_or_walked():
     assert np.allclose(looked_up, few.apply(x))
 
 
+def test_trees_that_ask_for_nothing_are_walked():
+    grown = trees.grow(np.ones((200, 2)), np.arange(200.0), 3)
+    assert TreeTables.of(grown, 2) is None
+    assert grown.apply(np.zeros((5, 2))).tolist() == pytest.approx([sum(grown.leaf[:, 0])] * 5)
+
+
 def test_trees_whose_tables_would_be_too_large_are_walked(monkeypatch):
     rows = columns(2000)
     rows[TARGET] = rows["pm25_cf1"] + 9 * np.sin(rows["pm25_cf1"] / 5)

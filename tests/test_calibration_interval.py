@@ -15,7 +15,7 @@ from test_web_page import serving
 from calibration.assigned import loads
 from calibration.interpolated import Between, Interpolated
 from calibration.no2_label import EXAMPLE
-from gateway.derive.chain import derive_hours
+from gateway.derive.chain import Stretch, derive_hours
 from gateway.export import iso_time
 from gateway.records import Flag, Readings, Reason, Void
 from gateway.store import derived, losses
@@ -49,7 +49,8 @@ def record(**how):
 
 
 def hours_of(found, *calibrations, **how):
-    return derive_hours(found, site="s", calibrations=calibrations, **how)
+    (pairs,) = derive_hours([Stretch(found, "s", calibrations, **how)])
+    return pairs
 
 
 def test_a_row_has_the_interval_of_its_own_length_and_an_hour_that_of_an_hour():

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calibration.corrections import UnknownCorrectionError
-from gateway.derive.chain import derive_hours
+from gateway.derive.chain import Stretch, derive_hours
 from gateway.records import Flag, Readings, Reason
 
 NAN = float("nan")
@@ -52,7 +52,8 @@ def minutes(count=60, **change):
 
 
 def derive(rows):
-    return derive_hours(readings(rows), site="roof")
+    (found,) = derive_hours([Stretch(readings(rows), "roof")])
+    return found
 
 
 def plain(pairs):
@@ -84,12 +85,13 @@ def test_an_hour_of_good_rows():
 
 
 def test_nothing_gives_nothing():
-    assert derive_hours(readings([]), site="roof") == []
+    assert derive([]) == []
+    assert derive_hours([]) == []
 
 
 def test_an_unknown_correction_is_refused_even_for_nothing():
     with pytest.raises(UnknownCorrectionError, match="barkjohn2021"):
-        derive_hours(readings([]), site="roof", correction="barkjon2021")
+        derive_hours([], correction="barkjon2021")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.derive import pace
-from gateway.derive.pace import LATEST_S, Pace
+from gateway.derive.pace import LATEST_S, SHARE, Pace
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def test_what_costs_much_is_gathered_more_and_more_up_to_the_limit(clock):
 
 def test_all_steps_of_a_round_count(clock):
     found = Pace()
-    found.worked(0.001, begins_round=True)
+    found.worked(0.1 * SHARE, begins_round=True)
     for _ in range(3):
-        found.worked(0.001, begins_round=False)
+        found.worked(0.1 * SHARE, begins_round=False)
     assert 0.3 <= wait_for(clock, found) <= 0.5
 
 

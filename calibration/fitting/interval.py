@@ -31,7 +31,12 @@ class Width:
 
     def half(self, value: Floats) -> Floats:
         """Half width at values [n]."""
-        return self.floor + self.growth * np.maximum(value, 0.0)
+        return half(value, self.floor, self.growth)
+
+
+def half(value: Floats, floor: Floats | float, growth: Floats | float) -> Floats:
+    """Half width at values [n], of one width or of one for each value [n]."""
+    return floor + growth * np.maximum(value, 0.0)
 
 
 def widths(value: Floats, error: Floats, time_s: Ints, cell: Ints, step_s: int) -> tuple[Width, ...]:

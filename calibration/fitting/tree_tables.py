@@ -4,7 +4,7 @@ A leaf adds its value wherever up to three inputs lie between two thresholds eac
 inputs together are one table over the intervals between their thresholds; 120 trees so cost what a few look-ups do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -71,30 +71,47 @@ class _Edges:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TreeTables:
-    """Thresholds of each input, and for each set of inputs a flat table, with how many cells a step of each is."""
+    """Thresholds of each input, and for each set of inputs a flat table, with how many cells a step of each is.
+
+    `padded` [i, s] holds the thresholds filled up with inf to a power of two, of which the last is inf; `strides` all
+    steps one after the other.
+    """
 
     edges: tuple[_Edges, ...]
+    padded: Floats
+    strides: Ints
     tables: tuple[tuple[tuple[tuple[int, int], ...], Floats], ...]
 
     @classmethod
     def of(cls, grown: Trees, inputs: int) -> "TreeTables | None":
-        """Make tables of trees; None where they would be too large."""
+        """Make tables of trees; None where they would be too large, or no tree asks for anything."""
         edges = tuple(
             np.unique(grown.threshold[(grown.feature == j) & np.isfinite(grown.threshold)]) for j in range(inputs)
         )
-        boxes = [(box, value) for t in range(len(grown.leaf)) for box, value in _leaves(grown, t, edges)]
+        boxes = list(_leaves(grown, edges))
         groups = _groups([tuple(sorted(box)) for box, _ in boxes])
         shapes = {group: tuple(len(edges[j]) + 1 for j in group) for group in set(groups.values())}
-        if sum(int(np.prod(shape)) for shape in shapes.values()) > MOST_CELLS:
+        if () in shapes or sum(int(np.prod(shape)) for shape in shapes.values()) > MOST_CELLS:
             return None
         tables = {group: np.zeros(shape) for group, shape in shapes.items()}
         for box, value in boxes:
             group = groups[tuple(sorted(box))]
             tables[group][tuple(slice(*box[j]) if j in box else slice(None) for j in group)] += value
-        return cls(
-            tuple(map(_Edges.of, edges)),
-            tuple((_steps(group, shapes[group]), table.ravel()) for group, table in sorted(tables.items())),
-        )
+        padded = np.full((inputs, 1 << max(len(one) for one in edges).bit_length()), np.inf)
+        for to, one in zip(padded, edges, strict=True):
+            to[: len(one)] = one
+        found = tuple((_steps(group, shapes[group]), table.ravel()) for group, table in sorted(tables.items()))
+        strides = np.array([step for steps, _ in found for _, step in steps], np.int64)
+        return cls(tuple(map(_Edges.of, edges)), padded, strides, found)
+
+    @property
+    def structure(self) -> Hashable:
+        """Of how many inputs, and which inputs each table is over."""
+        return len(self.edges), tuple([tuple([j for j, _ in steps]) for steps, _ in self.tables])
+
+    def joined(self, members: Sequence["TreeTables"], counts: Ints) -> "JoinedTables":
+        """Return the sum of rows of which the first `counts[0]` are the first member's, and so on."""
+        return JoinedTables.of(members, counts)
 
     def add_to(self, out: Floats, inputs: list[Floats]) -> None:
         """Add the trees' sum to `out` [n]; of a row with a NaN it says nothing."""
@@ -109,24 +126,80 @@ class TreeTables:
             out += table.take(index)
 
 
-def _leaves(grown: Trees, t: int, edges: tuple[Floats, ...]) -> Iterator[tuple[Box, float]]:
-    """Yield each leaf that some row can reach: where, and what it adds."""
-    for leaf in range(2**DEPTH):
-        box: Box = {}
-        node = leaf + 2**DEPTH - 1
-        while node:
-            second, node = node % 2 == 0, (node - 1) // 2
-            if not np.isfinite(grown.threshold[t, node]):
-                if second:
-                    break  # all rows go to the first child
-                continue
-            j = int(grown.feature[t, node])
-            cut = int(np.searchsorted(edges[j], grown.threshold[t, node])) + 1
-            low, high = box.get(j, (0, len(edges[j]) + 1))
-            box[j] = (max(low, cut), high) if second else (low, min(high, cut))
-        else:
-            if all(low < high for low, high in box.values()):
-                yield box, float(grown.leaf[t, leaf])
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedTables:
+    """Tables of trees of one structure, each of some consecutive rows; all rows are searched for together.
+
+    `edges` [r * i * s] holds the padded thresholds of r sums of i inputs, `first` [i, n] where those of a row begin;
+    `steps` [n] are what those of `TreeTables` are, of each row.
+    """
+
+    edges: Floats
+    size: int
+    first: Ints
+    steps: tuple[tuple[tuple[int, Ints], ...], ...]
+    tables: tuple[tuple[Floats, ...], ...]
+    ends: Sequence[int]
+
+    @classmethod
+    def of(cls, members: Sequence[TreeTables], counts: Ints) -> "JoinedTables":
+        """Join sums of which the first has the first `counts[0]` rows, and so on."""
+        inputs, size = len(members[0].edges), max(member.padded.shape[1] for member in members)
+        edges = np.concatenate([_widened(member.padded, size) for member in members])
+        first = size * np.repeat(np.arange(len(edges)).reshape(-1, inputs).T, counts, axis=1)
+        strides = np.concatenate([member.strides for member in members]).reshape(len(members), -1)
+        each = iter(np.repeat(strides.T, counts, axis=1))
+        steps = tuple(tuple((j, next(each)) for j, _ in group) for group, _ in members[0].tables)
+        tables = tuple(tuple(member.tables[g][1] for member in members) for g in range(len(steps)))
+        return cls(edges.ravel(), size, first, steps, tables, np.cumsum(counts).tolist())
+
+    def add_to(self, out: Floats, inputs: list[Floats]) -> None:
+        """Add the sum of each row's trees to `out` [n]; of a row with a NaN it says nothing."""
+        values, place = np.array(inputs), self.first
+        step = self.size // 2
+        while step:  # how many thresholds lie below each value, by halves
+            place = place + step * (values > self.edges.take(place + (step - 1)))
+            step //= 2
+        place = place - self.first
+        found = np.empty(len(out))
+        for steps, tables in zip(self.steps, self.tables, strict=True):
+            index = sum(place[j] * step for j, step in steps)
+            start = 0
+            for table, end in zip(tables, self.ends, strict=True):
+                table.take(index[start:end], out=found[start:end], mode="clip")
+                start = end
+            out += found
+
+
+def _widened(padded: Floats, size: int) -> Floats:
+    """Return padded thresholds with more inf."""
+    more = size - padded.shape[1]
+    return np.pad(padded, ((0, 0), (0, more)), constant_values=np.inf) if more else padded
+
+
+def _leaves(grown: Trees, edges: tuple[Floats, ...]) -> Iterator[tuple[Box, float]]:
+    """Yield each leaf that some row can reach, tree by tree: where, and what it adds."""
+    cuts: Ints = np.zeros(grown.feature.shape, np.int64)  # first interval of the second child; 0: all go to the first
+    for j, thresholds in enumerate(edges):
+        mine = (grown.feature == j) & np.isfinite(grown.threshold)
+        cuts[mine] = np.searchsorted(thresholds, grown.threshold[mine]) + 1
+    most = [len(thresholds) + 1 for thresholds in edges]
+    for features, tree_cuts, values in zip(grown.feature.tolist(), cuts.tolist(), grown.leaf.tolist(), strict=True):
+        for leaf, value in enumerate(values):
+            box: Box = {}
+            node = leaf + 2**DEPTH - 1
+            while node:
+                second, node = node % 2 == 0, (node - 1) // 2
+                if not (cut := tree_cuts[node]):
+                    if second:
+                        break
+                    continue
+                j = features[node]
+                low, high = box.get(j, (0, most[j]))
+                box[j] = (max(low, cut), high) if second else (low, min(high, cut))
+            else:
+                if all(low < high for low, high in box.values()):
+                    yield box, value
 
 
 def _groups(asked: list[tuple[int, ...]]) -> dict[tuple[int, ...], tuple[int, ...]]:

@@ -1,5 +1,6 @@
 """Boosted regression trees of fixed depth, grown with numpy on binned inputs and applied by numpy alone."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +39,19 @@ class Trees:
                 node = 2 * node + 1 + ~(inputs[rows, feature[node]] <= threshold[node])
             total += leaf[node - (2**DEPTH - 1)]
         return total
+
+    def add_to(self, out: Floats, inputs: list[Floats]) -> None:
+        """Add their sum to `out` [n], for inputs [n] each."""
+        out += self.apply(np.stack(inputs, axis=1))
+
+    @property
+    def structure(self) -> Hashable:
+        """Its own: trees that are walked are not joined with others."""
+        return id(self)
+
+    def joined(self, members: Sequence["Trees"], counts: Ints) -> "Trees":  # noqa: ARG002
+        """Return itself, which all members are."""
+        return self
 
     def first(self, rounds: int) -> "Trees":
         """Only the first trees."""

@@ -1,19 +1,19 @@
 """The steps from raw rows to calibrated rows: quality control, voided rows, calibrations, doubts of time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 import numpy as np
 
 from calibration import qc
-from calibration.applied import TIME, Calibration, Interval
+from calibration.applied import TIME, Interval
 from calibration.flags import Flag, Reason
-from calibration.qc import Bools, Checked
+from calibration.qc import Bools, Checked, merged
 from calibration.quantities import CHANNELS, DERIVED
 from calibration.screen import screen
-from gateway.derive.rows import Rows
-from gateway.records import Floats, Void
+from gateway.derive.rows import Family, Rows
 
 MAIN_QUANTITY: Final = "pm25_ugm3"
 
@@ -23,64 +23,75 @@ DOUBTFUL_S: Final = 1800
 
 def check_channels(rows: Rows) -> Rows:
     """Say of every raw channel which rows can be used; each counts by its own sensor's counters."""
-    readings = rows.readings
-    screened = screen(readings.columns, time_s=readings.time_ms / 1000.0, starts=rows.starts)
+    screened = screen(rows.columns, time_s=rows.time_ms / 1000.0, starts=rows.starts)
     return _screened(replace(rows, screened=screened))
 
 
-def void_channels(rows: Rows, voids: Sequence[Void]) -> Rows:
+def void_channels(rows: Rows) -> Rows:
     """Take out what an operator has voided of raw channels, so that a second sensor can stand in for the first."""
     screened = rows.screened
-    for void in voids:
-        names = [name for name in screened.names if void.what in ("", name)]
-        if names and (inside := _inside(rows, void)).any():
+    for what, inside in _voided(rows).items():
+        names = [name for name in screened.names if what in ("", name)]
+        if names:
             screened = screened.without(names, inside, Reason.VOIDED)
     return rows if screened is rows.screened else _screened(replace(rows, screened=screened))
 
 
-def calibrate(rows: Rows, calibration: Calibration) -> Rows:
-    """Add the quantity that a calibration gives, from both sensors of a kind where there are two.
+def calibrate(rows: Rows) -> Rows:
+    """Add the quantities that calibrations give, from both sensors of a kind where there are two.
 
     PM2.5 is a quantity of every hour, another of those hours in which its sensor sent anything at all.
     """
-    inputs = {
-        name: rows.screened.pair(name, rows.starts) if name != TIME else _times(rows) for name in calibration.inputs
-    }
-    found = calibration.apply(inputs)
-    if calibration.interval is not Interval.NONE:
-        half = calibration.half_width(found.value, rows.seconds, _middle_ms(rows) / 1000.0)
+    channel = cache(lambda name: _times(rows) if name == TIME else rows.screened.pair(name, rows.starts))
+    derived, present = {}, {}
+    for name, families in rows.families.items():
+        parts = [_of_family(rows, family, channel) for family in families]
+        found = parts[0] if len(parts) == 1 else merged(parts, [family.rows for family in families], len(rows))
+        present[name] = np.ones(len(rows.hours), bool)
+        if name != MAIN_QUANTITY:
+            present[name] = np.logical_or.reduceat(_sent(rows, families, channel), rows.starts)
+            if not present[name].all():  # hours of a kit that has no such sensor
+                here = np.repeat(present[name], np.diff([*rows.starts, len(rows)]))
+                found = replace(found, reasons=np.where(here, found.reasons, 0))
+        derived[name] = found
+    return replace(rows, derived=derived, present=present)
+
+
+def _of_family(rows: Rows, family: Family, channel: Callable[[str], Checked]) -> Checked:
+    """Calibrate the rows of a family from channels of all rows."""
+    first, calibration = family.first, family.of_rows()
+    found = calibration.apply({name: channel(name).part(family.rows) for name in first.inputs})
+    if first.interval is not Interval.NONE:
+        half = calibration.half_width(found.value, rows.seconds[family.rows], rows.middle_ms[family.rows] / 1000.0)
         found = found if half is None else replace(found, lo=found.value - half, hi=found.value + half)
-    if any(name in CHANNELS and CHANNELS[name].sensor == "pm" for name in calibration.inputs):
-        humid = qc.humid(inputs["rh"] if "rh" in inputs else rows.screened.pair("rh", rows.starts))
+    if any(name in CHANNELS and CHANNELS[name].sensor == "pm" for name in first.inputs):
+        humid = qc.humid(channel("rh").part(family.rows))
         found = found.suspected(humid, Reason.HUMID) if humid.any() else found
-    present = np.ones(len(rows.hours), bool)
-    if calibration.output != MAIN_QUANTITY:
-        main = inputs[calibration.inputs[0]]
-        present = np.logical_or.reduceat((main.flags != Flag.MISSING) | (main.reasons != 0), rows.starts)
-        if not present.all():  # hours of a kit that has no such sensor
-            here = np.repeat(present, np.diff([*rows.starts, len(rows.readings)]))
-            found = replace(found, reasons=np.where(here, found.reasons, 0))
-    name = calibration.output
-    return replace(
-        rows, derived={**rows.derived, name: found}, present={**rows.present, name: present},
-        calibrations={**rows.calibrations, name: calibration},
-    )  # fmt: skip
+    return found
 
 
-def void_quantities(rows: Rows, voids: Sequence[Void]) -> Rows:
+def _sent(rows: Rows, families: Sequence[Family], channel: Callable[[str], Checked]) -> Bools:
+    """Whether the sensor of a quantity sent anything at all in each row."""
+    found = np.empty(len(rows), bool)
+    for family in families:
+        main = channel(family.first.inputs[0]).part(family.rows)
+        found[family.rows] = (main.flags != Flag.MISSING) | (main.reasons != 0)
+    return found
+
+
+def void_quantities(rows: Rows) -> Rows:
     """Take out what an operator has voided of calibrated quantities."""
     derived = dict(rows.derived)
-    for void in voids:
-        names = [name for name in derived if void.what in ("", name)]
-        if names and (inside := _inside(rows, void)).any():
-            derived |= {name: derived[name].without(inside, Reason.VOIDED) for name in names}
+    for what, inside in _voided(rows).items():
+        names = [name for name in derived if what in ("", name)]
+        derived |= {name: derived[name].without(inside, Reason.VOIDED) for name in names}
     return replace(rows, derived=derived)
 
 
 def check_times(rows: Rows) -> Rows:
     """Take out rows whose time is too uncertain for their hour, and say which rows were moved to a free millisecond."""
-    doubtful = rows.readings.time_error_s > DOUBTFUL_S
-    shifted = rows.readings.time_ms % 1000 != 0
+    doubtful = rows.time_error_s > DOUBTFUL_S
+    shifted = rows.time_ms % 1000 != 0
     if not (doubtful.any() or shifted.any()):
         return rows
     derived = {name: _timed(checked, doubtful, shifted) for name, checked in rows.derived.items()}
@@ -99,21 +110,24 @@ def _screened(rows: Rows) -> Rows:
     return replace(rows, usable={name: usable[name] for name in sorted(usable)})  # records list channels in one order
 
 
-def _inside(rows: Rows, void: Void) -> Bools:
-    """Which rows lie in a voided span, by the middle of their interval: as they belong to an hour."""
-    middle_ms = _middle_ms(rows)
-    return (middle_ms >= void.from_ms) & (middle_ms < void.to_ms)
+def _voided(rows: Rows) -> dict[str, Bools]:
+    """Which rows are voided of each name, by the middle of their interval: as they belong to an hour."""
+    found: dict[str, Bools] = {}
+    for stretch, start, end in zip(rows.stretches, rows.edges[:-1], rows.edges[1:], strict=True):
+        if not stretch.voids:
+            continue
+        middle_ms = rows.middle_ms[start:end]
+        for void in stretch.voids:
+            inside = (middle_ms >= void.from_ms) & (middle_ms < void.to_ms)
+            if inside.any():
+                found.setdefault(void.what, np.zeros(len(rows), bool))[start:end] |= inside
+    return found
 
 
 def _times(rows: Rows) -> Checked:
     """Return the middle of each row's interval as an input [s since 1970]."""
-    length = len(rows.readings)
-    return Checked(_middle_ms(rows) / 1000.0, np.full(length, int(Flag.GOOD)), np.zeros(length, np.int64))
-
-
-def _middle_ms(rows: Rows) -> Floats:
-    middle_ms: Floats = rows.readings.time_ms - 500.0 * rows.seconds
-    return middle_ms
+    length = len(rows)
+    return Checked(rows.middle_ms / 1000.0, np.full(length, int(Flag.GOOD)), np.zeros(length, np.int64))
 
 
 KNOWN_TO_VOID: Final = (*CHANNELS, *DERIVED)

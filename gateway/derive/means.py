@@ -1,6 +1,6 @@
-"""Hours of one kit: its calibrated rows, and time-weighted means that depend on the rows of the hour alone."""
+"""Hours of kits: their calibrated rows, and time-weighted means that depend on the rows of the hour alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import Final
 
@@ -16,30 +16,37 @@ HOUR_LEAST_S: Final = 2700
 """An hour is valid from this many seconds covered by good rows: 75 %."""
 
 
-def air_hours(rows: Rows, site: str) -> Iterator[AirHour]:
+def air_hours(rows: Rows) -> Iterator[AirHour]:
     """Yield the calibrated rows of each hour, of each quantity that the hour has anything of.
 
     A row has the worst flag of the quantities it has a value of, and the reasons of all: they say why others have none.
     """
     qc, reasons = _row_flags(list(rows.derived.values()))
-    time_ms, rev = rows.readings.time_ms, np.zeros(len(rows.readings), np.int64)
-    ends = [*rows.starts[1:].tolist(), len(rows.readings)]
-    for i, (hour, start, end) in enumerate(zip(rows.hours.tolist(), rows.starts.tolist(), ends, strict=True)):
-        part = slice(start, end)
-        here = {name: checked for name, checked in rows.derived.items() if rows.present[name][i]}
+    values = {name: (checked.value, rows.present[name].tolist()) for name, checked in rows.derived.items()}
+    lo, hi = ({name: _bound(rows, getattr(checked, which)) for name, checked in rows.derived.items()}
+              for which in ("lo", "hi"))  # fmt: skip
+    rev = np.zeros(len(rows), np.int64)
+    ends = [*rows.starts[1:].tolist(), len(rows)]
+    labels = [one.label for one in rows.stretches]
+    for i, (number, hour, start, end) in enumerate(
+        zip(rows.whose.tolist(), rows.hours.tolist(), rows.starts.tolist(), ends, strict=True)
+    ):
+        stretch, part = rows.stretches[number], slice(start, end)
+        here = [name for name, (_, present) in values.items() if present[i]]
         yield AirHour(
-            kit=rows.readings.kit, site=site, hour=hour, time_ms=time_ms[part],
-            values={name: checked.value[part] for name, checked in here.items()},
-            lo=_bounds({name: checked.lo for name, checked in here.items()}, part),
-            hi=_bounds({name: checked.hi for name, checked in here.items()}, part),
-            qc=qc[part], reasons=reasons[part], cal=rows.cal, rev=rev[part],
+            kit=stretch.readings.kit, site=stretch.site, hour=hour, time_ms=rows.time_ms[part],
+            values={name: values[name][0][part] for name in here},
+            lo={name: lo[name][0][part] for name in here if lo[name][1][i]},
+            hi={name: hi[name][0][part] for name in here if hi[name][1][i]},
+            qc=qc[part], reasons=reasons[part], cal=labels[number], rev=rev[part],
         )  # fmt: skip
 
 
-def _bounds(columns: Mapping[str, Floats | None], part: slice) -> dict[str, Floats]:
-    """Return the bounds that rows of an hour have; where none has any there are none, whatever other hours have."""
-    found = {name: bound[part] for name, bound in columns.items() if bound is not None}
-    return {name: bound for name, bound in found.items() if not np.isnan(bound).all()}
+def _bound(rows: Rows, bound: Floats | None) -> tuple[Floats, list[bool]]:
+    """Return a bound, and which hours have any: there is none of others, whatever stands beside them."""
+    if bound is None:
+        return np.empty(0), [False] * len(rows.hours)
+    return bound, _any(rows, ~np.isnan(bound)).tolist()
 
 
 def _row_flags(parts: Sequence[Checked]) -> tuple[Ints, Ints]:
@@ -54,13 +61,13 @@ def _row_flags(parts: Sequence[Checked]) -> tuple[Ints, Ints]:
     return flags, reasons
 
 
-def hour_records(rows: Rows, site: str) -> Iterator[HourRecord]:
+def hour_records(rows: Rows) -> Iterator[HourRecord]:
     """Yield the means of each hour.
 
     A quantity has a mean from 2,700 s covered by good rows on, and its share of the hour covered in any case. A raw
     channel or quantity is listed where the hour has anything of it, so that the columns of other hours change nothing.
     """
-    raw = {name: (rows.readings.columns[name], usable) for name, usable in rows.usable.items()}
+    raw = {name: (rows.columns[name], usable) for name, usable in rows.usable.items()}
     derived = {name: (checked.value, checked.valid) for name, checked in rows.derived.items()}
     means, shares = _means(rows, [*raw.values(), *derived.values()])
     listed = [*(_any(rows, ~np.isnan(values)) for values, _ in raw.values()), *(rows.present[name] for name in derived)]
@@ -68,26 +75,33 @@ def hour_records(rows: Rows, site: str) -> Iterator[HourRecord]:
     names = (*raw, *derived)
     by_hour = zip(means.T.tolist(), shares.T.tolist(), np.array(listed).T.tolist(), strict=True)
     bounds = _intervals(rows, means[len(raw) :])
-    for i, (hour, (mean, pct, here)) in enumerate(zip(rows.hours.tolist(), by_hour, strict=True)):
+    labels = [one.label for one in rows.stretches]
+    for i, (number, hour, (mean, pct, here)) in enumerate(
+        zip(rows.whose.tolist(), rows.hours.tolist(), by_hour, strict=True)
+    ):
+        stretch = rows.stretches[number]
         yield HourRecord(
-            kit=rows.readings.kit, site=site, hour=hour,
+            kit=stretch.readings.kit, site=stretch.site, hour=hour,
             values={name: m for name, m in zip(names, mean, strict=True) if not isnan(m)},
             valid_pct={name: share for name, share, h in zip(names, pct, here, strict=True) if h},
-            qc=qc[i], reasons=reasons[i], cal=rows.cal,
+            qc=qc[i], reasons=reasons[i], cal=labels[number],
             lo={name: low[i] for name, (low, _) in bounds.items() if not isnan(low[i])},
             hi={name: high[i] for name, (_, high) in bounds.items() if not isnan(high[i])},
         )  # fmt: skip
 
 
 def _intervals(rows: Rows, means: Floats) -> dict[str, tuple[list[float], list[float]]]:
-    """Bounds of the 90 % interval of each hour's mean, of quantities that have one for means over an hour."""
+    """Bounds of the 90 % interval of each hour's mean, NaN of those that have none for means over an hour."""
     found = {}
     middle_s: Floats = rows.hours.astype(np.float64) * HOUR_S + HOUR_S / 2
-    for mean, (name, calibration) in zip(means, rows.calibrations.items(), strict=True):
-        if calibration.interval is not Interval.NONE:
-            half = calibration.half_width(mean, float(HOUR_S), middle_s)
-            if half is not None:
-                found[name] = (mean - half).tolist(), (mean + half).tolist()
+    for mean, (name, families) in zip(means, rows.families.items(), strict=True):
+        half = np.full(len(rows.hours), np.nan)
+        for family in families:
+            if family.first.interval is not Interval.NONE:
+                width = family.of_hours().half_width(mean[family.hours], float(HOUR_S), middle_s[family.hours])
+                half[family.hours] = np.nan if width is None else width
+        if not np.isnan(half).all():
+            found[name] = (mean - half).tolist(), (mean + half).tolist()
     return found
 
 

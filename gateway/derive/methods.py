@@ -46,11 +46,10 @@ class Methods:
 
     def of(self, kit: str, labels: Mapping[str, str]) -> tuple[Calibration, ...]:
         """Return the calibrations of a kit, by quantity; raises as `find_calibration`."""
-        return tuple(self._find(kit, label) for _, label in sorted(labels.items()))
+        return tuple([self._find(kit, labels[quantity]) for quantity in sorted(labels)])
 
     def _find(self, kit: str, label: str) -> Calibration:
-        if label in CORRECTIONS:
-            return CORRECTIONS[label]
-        if (kit, label) not in self._read:
-            self._read[kit, label] = find_calibration(self._db, label, kit)
-        return self._read[kit, label]
+        found = self._read.get((kit, label))
+        if found is None:
+            found = self._read[kit, label] = find_calibration(self._db, label, kit)
+        return found

@@ -6,7 +6,7 @@ from typing import Final
 LATEST_S: Final = 20.0
 """What is derived is never older than its readings by more, but in a backlog."""
 
-SHARE: Final = 0.01
+SHARE: Final = 0.003
 """Of the time, about: a few kits are derived at once, a thousand every `LATEST_S`."""
 
 _FIRST_GAP_S: Final = 0.5

@@ -84,12 +84,15 @@ def _verify_hours(db: sqlite3.Connection, recipe: Recipe, kit: str, span: tuple[
     verdict.waiting += len(waiting)
     computed: dict[tuple[str, int], object] = {}
     history, methods = registry.history(db, kit), Methods(db)
-    for part in history.spans(first, last):
-        found = readings.read(db, kit, part.first, part.last + 1)
-        for air, hour in chain.derive_hours(
-            found, site=part.site, correction=recipe.correction, voids=history.voids,
-            calibrations=methods.of(kit, part.calibrations),
-        ):  # fmt: skip
+    stretches = [
+        chain.Stretch(
+            readings.read(db, kit, part.first, part.last + 1), part.site, methods.of(kit, part.calibrations),
+            history.voids,
+        )
+        for part in history.spans(first, last)
+    ]  # fmt: skip
+    for pairs in chain.derive_hours(stretches, correction=recipe.correction):
+        for air, hour in pairs:
             computed["air", air.hour] = derived.air_content(air)
             computed["hour", hour.hour] = hour
     air_horizon = horizon_hour(db, AIR_HORIZON)
