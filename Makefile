@@ -37,8 +37,9 @@ accept: .venv/dev
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared or systemd"
 
 # The fault suite in full, at most 20 minutes: writes docs/soak.md and build/figures.json. Needs root (a full disk) and libfaketime.
-soak: .venv/dev
+soak: .venv/dev firmware
 	-@sh tools/build_micropython_trace.sh
+	-@sh tools/build_micropython_frozen.sh
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s
 
 # Speed of indices beside other libraries, speed beside Telegraf, cost of a year of running: about 20 minutes, and 3 more the first time. Writes docs/performance.md.

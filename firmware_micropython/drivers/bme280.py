@@ -6,10 +6,12 @@ Registers, measurement time and compensation follow BST-BME280-DS002, sections 4
 
 import struct
 
-ID = 0x60
-FORCED = b"\xf4\x25"  # temperature and pressure once each, forced mode; ready after 9.3 ms at most
-HUMIDITY = b"\xf2\x01"  # humidity once; takes effect with the next write to 0xF4
-RESET = b"\xe0\xb6"
+from micropython import const
+
+ID = const(0x60)
+FORCED = const(b"\xf4\x25")  # temperature and pressure once each, forced mode; ready after 9.3 ms at most
+_HUMIDITY = const(b"\xf2\x01")  # humidity once; takes effect with the next write to 0xF4
+_RESET = const(b"\xe0\xb6")
 
 
 class Calibration:
@@ -115,7 +117,7 @@ class Bme280:
             self.start()
         self._asked = False
         try:
-            self._i2c.writeto(self._address, HUMIDITY)
+            self._i2c.writeto(self._address, _HUMIDITY)
             self._i2c.writeto(self._address, FORCED)
             self._asked = True
         except OSError:
@@ -140,7 +142,7 @@ class Bme280:
         """Perhaps it lost power, or hangs: reset, and read everything anew."""
         self._calibration = None
         try:
-            self._i2c.writeto(self._address, RESET)
+            self._i2c.writeto(self._address, _RESET)
         except OSError:
             pass
 

@@ -7,17 +7,17 @@ the methods below. None of them waits: the sampler asks with trigger() and looks
 
 import struct
 
+from micropython import const
+
 # Values of a frame in wire order: three masses CF=1, the same atmospheric (ug/m3), six counts (per 0.1 L).
-NAMES = (
-    "pm1_cf1", "pm25_cf1", "pm10_cf1", "pm1_atm", "pm25_atm", "pm10_atm", "n03", "n05", "n10", "n25", "n50", "n100",
-)  # fmt: skip
-PASSIVE = b"\x42\x4d\xe1\x00\x00\x01\x70"
-READ = b"\x42\x4d\xe2\x00\x00\x01\x71"
-SLEEP = b"\x42\x4d\xe4\x00\x00\x01\x73"
-WAKE = b"\x42\x4d\xe4\x00\x01\x01\x74"
-_HEAD = b"\x42\x4d"
-_DATA = 28  # length field of a data frame
-_REPLY = 4  # of a command's reply, 8 bytes long; peers that do not know it report false checksum errors
+NAMES = "pm1_cf1 pm25_cf1 pm10_cf1 pm1_atm pm25_atm pm10_atm n03 n05 n10 n25 n50 n100"  # one text, for RAM's sake
+_PASSIVE = const(b"\x42\x4d\xe1\x00\x00\x01\x70")
+_READ = const(b"\x42\x4d\xe2\x00\x00\x01\x71")
+_SLEEP = const(b"\x42\x4d\xe4\x00\x00\x01\x73")
+_WAKE = const(b"\x42\x4d\xe4\x00\x01\x01\x74")
+_HEAD = const(b"\x42\x4d")
+_DATA = const(28)  # length field of a data frame
+_REPLY = const(4)  # of a command's reply, 8 bytes long; peers that do not know it report false checksum errors
 
 
 class Parser:
@@ -72,7 +72,7 @@ class Pms:
         """`channels`: which of NAMES go out. `kind`: PMS5003 or PMS7003, which no frame tells apart."""
         self.TYPE = kind
         self._uart = uart
-        self._pick = [NAMES.index(name) for name in channels]
+        self._pick = [NAMES.split().index(name) for name in channels]
         self._parser = Parser()
         # mass on the wire in 0.1 ug/m3, counts as they are
         self.channels = [(name, 10, "ug/m3") if name[0] == "p" else (name, 1, "1/dl") for name in channels]
@@ -85,21 +85,21 @@ class Pms:
 
     def start(self):
         """Puts the sensor into passive mode; it starts in active mode whenever it gets power."""
-        self._uart.write(PASSIVE)
+        self._uart.write(_PASSIVE)
 
     def sleep(self):
         """Stops fan and laser."""
-        self._uart.write(SLEEP)
+        self._uart.write(_SLEEP)
 
     def wake(self):
         """Starts them; it wakes in active mode, and what it sends until the next start() is dropped."""
-        self._uart.write(WAKE)
+        self._uart.write(_WAKE)
 
     def trigger(self):
         """Asks for a frame; whatever came unasked is dropped."""
         self._uart.read()
         self._parser.reset()
-        self._uart.write(READ)
+        self._uart.write(_READ)
 
     def poll(self):
         """The values, None while they are not here, False for a sample that failed."""

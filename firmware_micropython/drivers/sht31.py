@@ -1,7 +1,9 @@
 """Sensirion SHT31 on I2C: a pure decoder of its six bytes, and single-shot measurements without clock stretching."""
 
-SINGLE_SHOT = b"\x24\x00"  # high repeatability; ready after 15.5 ms at most
-STATUS = b"\xf3\x2d"
+from micropython import const
+
+_SINGLE_SHOT = const(b"\x24\x00")  # high repeatability; ready after 15.5 ms at most
+_STATUS = const(b"\xf3\x2d")
 
 
 def crc8(data):
@@ -53,7 +55,7 @@ class Sht31:
         """Starts a measurement; an absent sensor does not acknowledge."""
         self._asked = False
         try:
-            self._i2c.writeto(self._address, SINGLE_SHOT)
+            self._i2c.writeto(self._address, _SINGLE_SHOT)
             self._asked = True
         except OSError:
             pass
@@ -77,7 +79,7 @@ class Sht31:
     def check(self):
         """Whether its status register answers with a right checksum."""
         try:
-            self._i2c.writeto(self._address, STATUS)
+            self._i2c.writeto(self._address, _STATUS)
             buf = self._i2c.readfrom(self._address, 3)
         except OSError:
             return False

@@ -43,7 +43,7 @@ def _follow_writes():
     write = asyncio.stream.Stream.write
 
     def noticed(stream, packet):
-        head = packet[0]
+        head = 0 if isinstance(packet, memoryview) else packet[0]  # a view is a piece of a payload
         if head & 0xF0 in (0x10, 0x80, 0xC0) or head & 0xF6 == 0x32:
             select.answer_due()
         return write(stream, packet)

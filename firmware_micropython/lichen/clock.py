@@ -2,11 +2,15 @@
 
 import time
 
-LIFE_S = 30 * 31557600  # an RTC further than this beyond the floor holds garbage (month 25 was seen in the field)
+from micropython import const
+
+# 30 years: an RTC further than this beyond the floor holds garbage (month 25 was seen in the field)
+_LIFE_S = const(30 * 31557600)
 
 
-def epoch(year, month, day, hour, minute, second):
-    """Seconds since 1970 by integers; time.mktime counts from 2000 on some ports."""
+def epoch(*date):
+    """Seconds since 1970 of (year, month, day, hour, minute, second); time.mktime counts from 2000 on some ports."""
+    year, month, day, hour, minute, second = date
     y = year - (month < 3)
     days = 365 * y + y // 4 - y // 100 + y // 400 + (153 * ((month + 9) % 12) + 2) // 5 + day - 719469
     return ((days * 24 + hour) * 60 + minute) * 60 + second
@@ -25,10 +29,7 @@ def civil(t):
 
 
 class Clock:
-    """Uptime starts with it. The ticks beneath wrap: it must be asked every six days at least; the sampler does.
-
-    `set_count` and `step_s` (of the last setting that moved whole seconds) are for `diag`.
-    """
+    """Uptime starts with it. The ticks beneath wrap: it must be asked every six days at least; the sampler does."""
 
     def __init__(self, rtc, floor):
         self._rtc = rtc
@@ -37,8 +38,6 @@ class Clock:
         self._up_ms = 0
         self._offset = 0  # epoch - uptime, whole seconds
         self.quality = 0
-        self.set_count = 0
-        self.step_s = 0
         self._hold_over()
 
     def _hold_over(self):
@@ -54,7 +53,7 @@ class Clock:
             self.quality = 1
 
     def _plausible(self, t):
-        return self._floor <= t < self._floor + LIFE_S
+        return self._floor <= t < self._floor + _LIFE_S
 
     def up_ms(self):
         """Milliseconds of uptime."""
@@ -78,11 +77,8 @@ class Clock:
         offset_ms = t * 1000 + ms - self.up_ms()
         # a jittering network must not make the whole seconds jump to and fro
         if self.quality < 2 or abs(offset_ms - self._offset * 1000) > 750:
-            before, had = self._offset, self.quality
             self._offset = (offset_ms + 500) // 1000
-            self.step_s = self._offset - before if had else 0
         self.quality = quality
-        self.set_count += 1
         self._write_rtc()
         return True
 

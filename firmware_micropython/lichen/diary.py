@@ -4,29 +4,18 @@ import json
 import os
 
 import machine
+from micropython import const
 
-TEXT = 600  # bytes kept of a crash: the last lines tell where
-_CAUSES = (
-    ("PWRON_RESET", "power"), ("BROWNOUT_RESET", "brownout"), ("WDT_RESET", "watchdog"), ("SOFT_RESET", "soft"),
-    ("DEEPSLEEP_RESET", "sleep"), ("HARD_RESET", "other"),
-)  # fmt: skip
-
-
-def reset_cause():
-    """A word of the wire. Ports that do not tell brown-outs apart have no constant for them."""
-    cause = machine.reset_cause()
-    for name, word in _CAUSES:
-        if getattr(machine, name, None) == cause:
-            return word
-    return "other"
+_TEXT = const(600)  # bytes kept of a crash: the last lines tell where
 
 
 class Diary:
     """What lies in the file: brown-outs and watchdog bites so far, and the last crash."""
 
-    def __init__(self, path):
+    def __init__(self, path, cause=None):
+        """`cause`: why the kit started (a word of the wire), which counts; None where that is done already."""
         self._path = path
-        self.cause = reset_cause()
+        self.cause = cause
         self._data = {"brownouts": 0, "watchdogs": 0, "crash": None}
         try:
             with open(path) as f:
@@ -35,7 +24,7 @@ class Diary:
                 self._data.update(found)
         except (OSError, ValueError):
             pass
-        counter = {"brownout": "brownouts", "watchdog": "watchdogs"}.get(self.cause)
+        counter = {"brownout": "brownouts", "watchdog": "watchdogs"}.get(cause)
         if counter and type(self._data[counter]) is int:
             self._data[counter] += 1
             self._keep()
@@ -52,7 +41,7 @@ class Diary:
 
     def note(self, text):
         """Keeps a crash; nothing may fail here, least of all on the way down."""
-        self._data["crash"] = text[-TEXT:]
+        self._data["crash"] = text[-_TEXT:]
         self._keep()
 
     def _keep(self):

@@ -16,12 +16,6 @@ def query(name, number):
     return bytes(out) + b"\x00\x00\x01\x00\x01"
 
 
-def is_address(host):
-    """Whether it is an IPv4 address already."""
-    parts = host.split(".")
-    return len(parts) == 4 and all([p.isdigit() and int(p) < 256 for p in parts])
-
-
 def _skip_name(data, at):
     """Position behind a name, -1 if it has no end."""
     while 0 <= at < len(data):

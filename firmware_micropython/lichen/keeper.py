@@ -2,9 +2,11 @@
 
 import asyncio
 
-QUEUE = 32  # rows: half an hour in which the flash may refuse; beyond, the oldest is lost and counted
-RETRY_MS = 2000
-RETRY_MAX_MS = 60_000
+from micropython import const
+
+_QUEUE = const(32)  # rows: half an hour in which the flash may refuse; beyond, the oldest is lost and counted
+_RETRY_MS = const(2000)
+_RETRY_MAX_MS = const(60_000)
 
 
 class Keeper:
@@ -22,7 +24,7 @@ class Keeper:
 
     def put(self, row):
         """Takes a row at once, whatever the flash does."""
-        if len(self._rows) >= QUEUE:
+        if len(self._rows) >= _QUEUE:
             self._rows.pop(0)
             self.lost += 1
         self._rows.append(row)
@@ -38,7 +40,7 @@ class Keeper:
 
     async def run(self):
         """Writes for ever."""
-        delay = RETRY_MS
+        delay = _RETRY_MS
         while True:
             self._wake.clear()
             self.beats += 1
@@ -52,10 +54,10 @@ class Keeper:
                     break
                 self._rows.pop(0)
                 self._kept(row)
-                delay = RETRY_MS
+                delay = _RETRY_MS
                 await asyncio.sleep_ms(0)
             if self._rows:
                 await asyncio.sleep_ms(delay)
-                delay = min(RETRY_MAX_MS, 2 * delay)
+                delay = min(_RETRY_MAX_MS, 2 * delay)
             else:
                 await self._wake.wait()

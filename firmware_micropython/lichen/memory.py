@@ -2,7 +2,9 @@
 
 import gc
 
-LEAST = 256  # bytes, or a sixteenth: how exact the answer is
+from micropython import const
+
+_LEAST = const(256)  # bytes, or a sixteenth: how exact the answer is
 
 
 def largest_block():
@@ -18,7 +20,7 @@ def largest_block():
 def _probe():
     """By asking for it, halving: a few attempts, each given back."""
     low, high = 0, gc.mem_free()
-    while high - low > max(LEAST, low // 16):
+    while high - low > max(_LEAST, low // 16):
         middle = (low + high) // 2
         try:
             bytearray(middle)

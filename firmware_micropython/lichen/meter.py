@@ -1,8 +1,10 @@
 """A sensor's samples within an interval, and how it fares: warming, ok, zero, stuck, noisy, silent or absent."""
 
-SILENT_AFTER = 12  # samples due without an answer
-NOISY_PERMILLE = 100  # of the last 64 answers or so refused
-ZERO_S = 600
+from micropython import const
+
+_SILENT_AFTER = const(12)  # samples due without an answer
+_NOISY_PERMILLE = const(100)  # of the last 64 answers or so refused
+_ZERO_S = const(600)
 
 
 def mean(total, scale, n):
@@ -79,11 +81,11 @@ class Meter:
 
     def state(self):
         """A word, as `diag` says it."""
-        if self._missed >= SILENT_AFTER:
+        if self._missed >= _SILENT_AFTER:
             return "silent" if self._answered else "absent"
-        if self._noise >= NOISY_PERMILLE:
+        if self._noise >= _NOISY_PERMILLE:
             return "noisy"
-        if self._zero_since is not None and self._up - self._zero_since >= ZERO_S:
+        if self._zero_since is not None and self._up - self._zero_since >= _ZERO_S:
             return "zero"
         if self._same_since is not None and self._up - self._same_since >= self.sensor.STUCK_S:
             return "stuck"

@@ -1,25 +1,19 @@
 """MQTT 3.1.1 without I/O: packets as bytes, and a decoder from bytes to events. QoS 0 and 1 only."""
 
-PINGREQ = b"\xc0\x00"
-DISCONNECT = b"\xe0\x00"
-MAX_INBOUND = 4096
-MAX_TOPIC = 512  # of a message that is passed over
+from micropython import const
+
+PINGREQ = const(b"\xc0\x00")
+DISCONNECT = const(b"\xe0\x00")
+_MAX_INBOUND = const(4096)
+_MAX_TOPIC = const(512)  # of a message that is passed over
 
 
 class MqttError(Exception):
-    """The connection is of no use any more."""
+    """The connection is of no use any more: more came than this kit holds, or the broker refused it."""
 
 
 class ProtocolError(MqttError):
     """The peer sent what the standard forbids."""
-
-
-class TooLarge(MqttError):
-    """The peer sent more than this kit will hold."""
-
-
-class Refused(MqttError):
-    """The broker refused the connection; args[0] is its code."""
 
 
 def _string(text):
@@ -43,11 +37,11 @@ def _u16(n):
     return bytes((n >> 8, n & 255))
 
 
-def connect(client_id, user, password, keepalive_s, will_topic, will):
-    """CONNECT with a persistent session and a retained will of QoS 1."""
+def connect(client_id, user, password, keepalive_s, topic, will):
+    """CONNECT with a persistent session and a retained will of QoS 1 on that topic."""
     flags = 0x04 | 0x08 | 0x20 | (0x80 if user else 0) | (0x40 if user and password else 0)
     parts = [_string("MQTT"), bytes((4, flags)), _u16(keepalive_s)]
-    parts += [_string(client_id), _string(will_topic), _string(will)]
+    parts += [_string(client_id), _string(topic), _string(will)]
     if user:
         parts.append(_string(user))
         if password:
@@ -77,7 +71,7 @@ class Decoder:
     persistent session would bring it again for ever if the connection were given up instead.
     """
 
-    def __init__(self, limit=MAX_INBOUND):
+    def __init__(self, limit=_MAX_INBOUND):
         self._limit = limit
         self._buf = b""
         self._skip = 0  # bytes still to come of a message passed over
@@ -130,15 +124,15 @@ def _oversized(buf, at, head, n):
     """(event, bytes looked at) of a PUBLISH that is not held; event None while its packet id is not there."""
     qos = buf[at] >> 1 & 3
     if buf[at] & 0xF0 != 0x30 or qos > 1:
-        raise TooLarge(n)
+        raise MqttError("%d bytes are more than this kit holds" % n)
     if not qos:
         return ("oversized", 0, 0), head
     at += head
     if len(buf) < at + 2:
         return None, 0
     topic = 2 + (buf[at] << 8 | buf[at + 1])
-    if topic > MAX_TOPIC or topic + 2 > n:
-        raise TooLarge(topic)
+    if topic > _MAX_TOPIC or topic + 2 > n:
+        raise MqttError("%d bytes of topic" % topic)
     at += topic
     if len(buf) < at + 2:
         return None, 0

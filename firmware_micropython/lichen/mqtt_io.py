@@ -3,16 +3,18 @@
 import asyncio
 import time
 
+from micropython import const
+
 from lichen import mqtt
 
-KEEPALIVE_S = 60
-OPEN_MS = 20_000
-CONNACK_MS = 10_000
-PING_MS = 30_000  # of silence in either direction
-PINGRESP_MS = 20_000
-SEND_MS = 20_000  # a peer that stopped reading
-CHECK_MS = 10_000
-SMALL = 512
+_OPEN_MS = const(20_000)
+_CONNACK_MS = const(10_000)
+_PING_MS = const(30_000)  # of silence in either direction
+_PINGRESP_MS = const(20_000)
+_SEND_MS = const(20_000)  # a peer that stopped reading
+_CHECK_MS = const(10_000)
+_SMALL = const(512)
+_PIECE = const(1024)
 
 
 class Link:
@@ -36,7 +38,7 @@ class Link:
             opening = (
                 asyncio.open_connection(address, port, tls, name) if tls else asyncio.open_connection(address, port)
             )
-            self._stream, _ = await asyncio.wait_for_ms(opening, OPEN_MS)
+            self._stream, _ = await asyncio.wait_for_ms(opening, _OPEN_MS)
         except asyncio.TimeoutError:
             raise OSError(110) from None
         self._since = self._rx = time.ticks_ms()
@@ -48,24 +50,28 @@ class Link:
         return self._pid
 
     async def send(self, packet, payload=None):
-        """Hands a packet to the socket, waiting while its buffer is full. A large payload goes apart, uncopied; a small
-        one would wait for the acknowledgement of the first part (Nagle, 40 ms).
+        """Hands a packet to the socket, waiting while its buffer is full. A large payload goes apart, piece by piece,
+        since the stream copies what the socket does not take; a small one would wait for the acknowledgement of the
+        first part (Nagle, 40 ms).
         """
-        if payload and len(payload) <= SMALL:
+        if payload and len(payload) <= _SMALL:
             packet += payload
             payload = None
         async with self._lock:
             self._sending = time.ticks_ms()
             self._stream.write(packet)
             if payload:
-                self._stream.write(payload)
+                payload = memoryview(payload)
+                for at in range(0, len(payload), _PIECE):
+                    await self._stream.drain()
+                    self._stream.write(payload[at : at + _PIECE])
             await self._stream.drain()
             self._sending = None
         self._tx = time.ticks_ms()
 
     async def receive(self):
         """The next events, at least one byte's worth."""
-        data = await self._stream.read(1024)
+        data = await self._stream.read(256)
         if not data:
             raise OSError(104)
         self._rx = time.ticks_ms()
@@ -75,18 +81,18 @@ class Link:
     async def keep_alive(self):
         """Pings when it is quiet; raises when the broker does not answer."""
         while True:
-            await asyncio.sleep_ms(CHECK_MS)
+            await asyncio.sleep_ms(_CHECK_MS)
             now = time.ticks_ms()
             if self._sending is not None:
-                if time.ticks_diff(now, self._sending) >= SEND_MS:
+                if time.ticks_diff(now, self._sending) >= _SEND_MS:
                     raise OSError(110)
             elif not self.connected:
-                if time.ticks_diff(now, self._since) >= CONNACK_MS:
+                if time.ticks_diff(now, self._since) >= _CONNACK_MS:
                     raise OSError(110)
             elif self._pinged is not None:
-                if time.ticks_diff(now, self._pinged) >= PINGRESP_MS:
+                if time.ticks_diff(now, self._pinged) >= _PINGRESP_MS:
                     raise OSError(110)
-            elif max(time.ticks_diff(now, self._rx), time.ticks_diff(now, self._tx)) >= PING_MS:
+            elif max(time.ticks_diff(now, self._rx), time.ticks_diff(now, self._tx)) >= _PING_MS:
                 self._pinged = now
                 await self.send(mqtt.PINGREQ)
 

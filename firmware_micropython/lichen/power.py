@@ -3,10 +3,11 @@
 import asyncio
 
 import machine
+from micropython import const
 
-SEND_MS = 60_000  # for rows and receipts after a window; then it sleeps, and what is left goes with the next
-SPARE_MS = 2000  # to wake up in
-NAP_MS = 5000  # at a stretch: the watchdog, which may run on, wants to be fed in between
+_SEND_MS = const(60_000)  # for rows and receipts after a window; then it sleeps, and what is left goes with the next
+_SPARE_MS = const(2000)  # to wake up in
+_NAP_MS = const(5000)  # at a stretch: the watchdog, which may run on, wants to be fed in between
 
 
 class Power:
@@ -26,11 +27,11 @@ class Power:
         """Sleeps between windows for ever."""
         while True:
             await asyncio.sleep_ms(1000)
-            if self._sampler.idle_until - self._clock.up_ms() < SPARE_MS + SEND_MS:
+            if self._sampler.idle_until - self._clock.up_ms() < _SPARE_MS + _SEND_MS:
                 continue
             await self._send()
             self._publisher.pause(True)
-            await asyncio.sleep_ms(SPARE_MS)  # for the goodbye
+            await asyncio.sleep_ms(_SPARE_MS)  # for the goodbye
             self._radio(False)
             await self._sleep()
             self._radio(True)
@@ -39,17 +40,17 @@ class Power:
     async def _send(self):
         """Until nothing is left to send, or the time for it is up."""
         waited = 0
-        while waited < SEND_MS and (self._ring.pending or self._keeper.waiting()):
+        while waited < _SEND_MS and (self._ring.pending or self._keeper.waiting()):
             await asyncio.sleep_ms(500)
             waited += 500
 
     async def _sleep(self):
         while True:
-            left = self._sampler.idle_until - self._clock.up_ms() - SPARE_MS
+            left = self._sampler.idle_until - self._clock.up_ms() - _SPARE_MS
             if left <= 0:
                 return
             before = self._clock.up_ms()
-            machine.lightsleep(min(left, NAP_MS))
+            machine.lightsleep(min(left, _NAP_MS))
             slept = self._clock.up_ms() - before
             self.asleep_ms += slept
             self._watch.excuse(slept)

@@ -4,17 +4,21 @@ import asyncio
 import random
 import time
 
+from micropython import const
+
 from lichen import mqtt, wire
-from lichen.mqtt_io import KEEPALIVE_S, Link
+from lichen.mqtt_io import Link
 from lichen.udp import resolve
 from lichen.window import Window
 
-INFLIGHT = 4  # PUBLISH packets without PUBACK
-SETTLE_MS = 1500  # receipts for what is stored already come first
-BACKOFF_S = 60
-MESSAGE_BYTES = 8192  # about 90 rows of two PMS and an SHT31; the wire allows 16384
-BACKOFF_STEP_MS = 10_000
-DIAG_MS = 600_000
+_INFLIGHT = const(4)  # PUBLISH packets without PUBACK
+_KEEPALIVE_S = const(60)  # a Link pings after half of it
+_TIME = const("/gateway/time")
+_SETTLE_MS = const(1500)  # receipts for what is stored already come first
+_BACKOFF_S = const(60)
+_MESSAGE_BYTES = const(2048)  # about 22 rows of two PMS and an SHT31; the wire allows 16384
+_BACKOFF_STEP_MS = const(10_000)
+_DIAG_MS = const(600_000)
 
 
 class Publisher:
@@ -32,19 +36,15 @@ class Publisher:
         self._server = server
         self._tls = tls
         self._topic = config["base"] + "/" + config["kit"] + "/"
-        self._time_topic = config["base"] + "/gateway/time"
         self._receipts = config.get("receipts", True)  # without them (lossy) a PUBACK frees
         self.window = Window(ring, ring.boot)
-        self._buf = bytearray(MESSAGE_BYTES)  # once, while the heap is in one piece
+        self._buf = bytearray(_MESSAGE_BYTES)  # once, while the heap is in one piece
         self._wake = asyncio.Event()
         self._closing = False
         self._paused = False
         self._down = self._failure = None
         self.beats = 0  # moves whenever the task does
         self.connects = 0
-        self.errors = 0
-        self.ignored = 0  # messages that were none of ours
-        self.last_error = None
         self.on_error = None  # called with each exception; the host prints those that are not the network's
 
     def wake(self):
@@ -80,18 +80,16 @@ class Publisher:
             try:
                 await self._session()
             except Exception as e:  # noqa: BLE001  whatever it is, sampling goes on and so does trying
-                self.errors += 1
-                self.last_error = repr(e)
                 if self.on_error:
                     self.on_error(e)
-            delay = 1 if self.connects != connects else min(BACKOFF_S, delay * 2)
+            delay = 1 if self.connects != connects else min(_BACKOFF_S, delay * 2)
             await self._back_off(500 * delay + random.getrandbits(16) * 500 * delay // 65536)
 
     async def _back_off(self, ms):
         while ms > 0 and not (self._closing or self._paused):
             self.beats += 1
-            await asyncio.sleep_ms(min(ms, BACKOFF_STEP_MS))
-            ms -= BACKOFF_STEP_MS
+            await asyncio.sleep_ms(min(ms, _BACKOFF_STEP_MS))
+            ms -= _BACKOFF_STEP_MS
 
     async def _session(self):
         c = self._config
@@ -100,12 +98,11 @@ class Publisher:
         self._down = asyncio.Event()
         self._ready = asyncio.Event()
         self._failure = None
-        hello = mqtt.connect(c["kit"], c.get("user"), c.get("password"), KEEPALIVE_S, self._topic + "status", wire.WILL)
         tasks = []
         try:
             address = await resolve(c["host"], self._server() if self._server else None)
             self.beats += 1
-            await self._link.open(address, c["port"], hello, self._tls, c["host"])
+            await self._link.open(address, c["port"], self._hello(), self._tls, c["host"])
             for part in (self._receive, self._send, self._link.keep_alive):
                 tasks.append(asyncio.create_task(self._guard(part)))
             await self._down.wait()
@@ -116,6 +113,10 @@ class Publisher:
             self._link.close()
         if self._failure:
             raise self._failure
+
+    def _hello(self):
+        c = self._config
+        return mqtt.connect(c["kit"], c.get("user"), c.get("password"), _KEEPALIVE_S, self._topic + "status", wire.WILL)
 
     async def _guard(self, part):
         try:
@@ -137,12 +138,12 @@ class Publisher:
         await self._publish("about", self._about, True)
         await self._publish("status", wire.status(self._ring.boot), True)
         self.window.restart()
-        await asyncio.sleep_ms(SETTLE_MS)
+        await asyncio.sleep_ms(_SETTLE_MS)
         while not (self._closing or self._paused):
             self._wake.clear()
             self.beats += 1
             await self._send_diag()
-            while len(self._inflight) < INFLIGHT and not self._closing:
+            while len(self._inflight) < _INFLIGHT and not self._closing:
                 item = self.window.next()
                 if not item:
                     break
@@ -157,22 +158,25 @@ class Publisher:
 
     async def _send_diag(self):
         now = time.ticks_ms()
-        if not self._diag or (self._diag_at is not None and time.ticks_diff(now, self._diag_at) < DIAG_MS):
+        if not self._diag or (self._diag_at is not None and time.ticks_diff(now, self._diag_at) < _DIAG_MS):
             return
         self._diag_at = now
         payload = self._diag()
         await self._link.send(mqtt.publish(self._topic + "diag", len(payload)), payload)
 
     async def _send_rows(self, live, boot, seq, count, first):
-        ring = self._ring
-        rows = ring.read(boot, seq, count)
-        payload, n, last = wire.batch(self._buf, boot, first, ring.columns(boot), rows)
-        rows.close()
+        payload, n, last = self._batch(boot, seq, count, first)
         if not n:  # none readable: passed over
-            last = min(ring.last(boot), seq + count - 1)
+            last = min(self._ring.last(boot), seq + count - 1)
         self.window.sent(boot, last)
         if n:
             await self._publish("obs" if live else "backlog", payload, False, (boot, seq, last))
+
+    def _batch(self, boot, seq, count, first):
+        rows = self._ring.read(boot, seq, count)
+        made = wire.batch(self._buf, boot, first, self._ring.columns(boot), rows)
+        rows.close()
+        return made
 
     # receiving
 
@@ -189,21 +193,18 @@ class Publisher:
             if qos:
                 await self._link.send(mqtt.puback(pid))
         elif kind == "oversized":
-            self.ignored += 1
             if event[1]:
                 await self._link.send(mqtt.puback(event[2]))
         elif kind == "puback":
             self._acknowledged(event[1])
         elif kind == "connack":
             if event[2]:
-                raise mqtt.Refused(event[2])
+                raise mqtt.MqttError("refused with code %d" % event[2])
             self._link.connected = True
             self.connects += 1
-            topics = ((self._topic + "cmd", 1), (self._topic + "stored", 1), (self._time_topic, 0))
+            topics = ((self._topic + "cmd", 1), (self._topic + "stored", 1), (self._config["base"] + _TIME, 0))
             await self._link.send(mqtt.subscribe(self._link.next_pid(), topics))
-        elif kind == "suback":
-            if 0x80 in event[2]:  # an access list without this topic: the readings go all the same
-                self.last_error = "subscription refused"
+        elif kind == "suback":  # refused, too: an access list without this topic, and the readings go all the same
             self._ready.set()
 
     def _acknowledged(self, pid):
@@ -220,16 +221,12 @@ class Publisher:
     def _message(self, topic, payload):
         if topic == self._topic + "stored":
             receipt = wire.receipt(payload)
-            if not receipt or not self.window.receipt(*receipt):
-                self.ignored += 1
-        elif topic == self._time_topic:
+            if receipt:
+                self.window.receipt(*receipt)
+        elif topic == self._config["base"] + _TIME:
             now = wire.gateway_time(payload)
-            if not now:
-                self.ignored += 1
-                return
-            if now[2]:
-                self._clock.set(now[0], now[1])
-            self.window.tick()
-        else:
-            self.ignored += 1  # commands come with a later version
-        self._wake.set()
+            if now:
+                if now[2]:
+                    self._clock.set(now[0], now[1])
+                self.window.tick()
+        self._wake.set()  # what is neither is passed over: commands come with a later version

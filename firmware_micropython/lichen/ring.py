@@ -6,78 +6,47 @@ and how often the kit was started; it is replaced as a whole. RAM holds an index
 
 import os
 
-from lichen import notes
-from lichen.segment import Segment, load
+from micropython import const
 
-BLOCK = 4096
-SEGMENT = 4 * BLOCK - 64  # with littlefs's own pointers it fills four blocks
-RESERVE = 6 * BLOCK  # free on the file system before a segment is begun: its blocks, and those of the directory
-RING_BYTES = 512 * 1024
-ENOSPC = 28
-MARK_EVERY = 60  # receipted rows between two notes of how far the receipts reach
-ASIDES = 16  # batches kept aside; beyond, the oldest is given up
+from lichen import notes
+from lichen.segment import Layout, Segment
+
+_BLOCK = const(4096)
+SEGMENT = 4 * _BLOCK - 64  # with littlefs's own pointers it fills four blocks
+_RESERVE = const(6 * _BLOCK)  # free before a segment is begun: its blocks, and those of the directory
+_RING_BYTES = const(512 * 1024)
+_ENOSPC = const(28)
+_MARK_EVERY = const(60)  # receipted rows between two notes of how far the receipts reach
+_ASIDES = const(16)  # batches kept aside; beyond, the oldest is given up
 
 
 class Ring:
-    """All segments under `path`, of `limit` bytes at most; this boot appends, the publisher reads and frees."""
+    """All segments under `path`, of `limit` bytes at most (512 KiB where none are given); this boot appends, the
+    publisher reads and frees.
+    """
 
-    def __init__(self, path, boot, columns, limit=RING_BYTES):
+    def __init__(self, path, boot, columns, limit=None):
         self._path = path
-        self._limit = max(2, limit // (SEGMENT + 64))  # segments
+        self._limit = max(2, (limit or _RING_BYTES) // (SEGMENT + 64))  # segments
         self.boot = boot
-        self._columns = tuple(columns)
-        self._segments = []  # oldest first
-        self._freed = {}  # boot -> every row up to it may go, but for what is set aside
-        self._asides = []  # [boot, first, last] of batches never receipted, oldest first
+        self._layout = Layout(tuple(columns))
         self._unmarked = 0
         self._file = None  # of the last segment, open for appending
         self._last = 0  # seq last appended in this boot
         self.dropped = 0  # rows given up without a receipt for want of room
-        self.errors = 0  # what the flash refused: notes that were not written, files that could not be read
         self.rotten = 0  # records that did not hold when they were read
         self.on_drop = None  # called with (boot, first, last) of rows given up; the host's ledger
-        try:
-            os.mkdir(path)
-        except OSError:  # there already
-            pass
-        self._scan()
-        self.boot_number = self._read_state() + 1
+        from lichen import opening
+
+        # segments: oldest first; freed: boot -> every row up to it may go, but for what is set aside; asides: [boot,
+        # first, last] of batches never receipted, oldest first; errors: what the flash refused
+        self._segments, number, self._freed, self._asides, self.errors = opening.look(path, self._layout)
+        self._collect()
+        self.boot_number = number + 1
         self.mark()
 
-    # opening
-
-    def _scan(self):
-        for name in sorted(os.listdir(self._path)):
-            if not name.endswith(".seg"):
-                continue
-            try:
-                segment = load(self._path, name, self._columns)
-            except OSError:  # it may be readable at the next start
-                self.errors += 1
-                continue
-            except ValueError:
-                segment = None
-            if segment:
-                self._segments.append(segment)
-            else:  # cut before its first record was whole
-                os.remove(self._path + "/" + name)
-
-    def _read_state(self):
-        """Number of the last boot; without a readable state as far as the segments know it."""
-        number = int(self._segments[-1].name[:8], 16) if self._segments else 0
-        found = notes.read(self._path + "/state")
-        if not found:
-            return number
-        boots, self._freed, asides = found
-        for boot, first, last in asides:
-            held = [s for s in self._segments if s.boot == boot]
-            if held and held[0].first <= last:
-                self._asides.append([boot, max(first, held[0].first), last])
-        self._collect()
-        return max(number, boots)
-
     def mark(self):
-        """Notes it now; by itself every MARK_EVERY rows, to spare the flash. A lost note costs duplicates, no rows."""
+        """Notes it now; by itself every _MARK_EVERY rows, to spare the flash. A lost note costs duplicates, no rows."""
         self._unmarked = 0
         held = {s.boot for s in self._segments}
         self._freed = {boot: seq for boot, seq in self._freed.items() if boot in held}
@@ -99,14 +68,14 @@ class Ring:
             self._write(segment, row)
         except OSError as e:
             self._end()
-            if e.errno != ENOSPC or len(self._segments) < 2:
+            if e.errno != _ENOSPC or len(self._segments) < 2:
                 raise
             self._drop_oldest()  # full after all: make room, once
             self._write(self._begin(row[0]), row)
 
     def _write(self, segment, row):
         try:
-            self._file.write(segment.pack(row))
+            self._file.write(segment.layout.pack(row))
             self._file.flush()
         except OSError:
             self._end()
@@ -119,12 +88,12 @@ class Ring:
         self._make_room()
         part = 0
         if self._segments and self._segments[-1].boot == self.boot:
-            part = int(self._segments[-1].name[18:22], 16) + 1
-        segment = Segment("%08x-%08x-%04x.seg" % (self.boot_number, self.boot, part), self.boot, seq, self._columns)
+            part = self._segments[-1].part + 1
+        segment = Segment(self._layout, self.boot_number, self.boot, part, seq)
         self._file = open(self._path + "/" + segment.name, "wb")  # noqa: SIM115  closed by _end
         self._segments.append(segment)
         try:
-            self._file.write(segment.head())
+            self._file.write(self._layout.head(self.boot, seq))
         except OSError:
             self._end()
             raise
@@ -146,7 +115,7 @@ class Ring:
     def _make_room(self):
         while len(self._segments) > 1:
             info = os.statvfs(self._path)
-            if len(self._segments) < self._limit and info[0] * info[3] >= RESERVE:
+            if len(self._segments) < self._limit and info[0] * info[3] >= _RESERVE:
                 return
             self._drop_oldest()
 
@@ -194,8 +163,7 @@ class Ring:
 
     def capacity(self):
         """Rows of this boot's columns that fit."""
-        segment = Segment("", self.boot, 1, self._columns)
-        return self._limit * ((SEGMENT - segment.start) // segment.size)
+        return self._limit * ((SEGMENT - self._layout.start) // self._layout.size)
 
     def boots(self):
         """Boots with rows to send, oldest first."""
@@ -228,26 +196,26 @@ class Ring:
         """Names of the values in that boot's rows."""
         for segment in self._segments:
             if segment.boot == boot:
-                return segment.columns
-        return self._columns
+                return segment.layout.columns
+        return self._layout.columns
 
-    def read(self, boot, from_seq, max_rows):
-        """Yields the rows from that seq on, of max_rows seqs at most, oldest first: one at a time, since a list of them
+    def read(self, boot, first, count):
+        """Yields the rows from that seq on, of `count` seqs at most, oldest first: one at a time, since a list of them
         would leave the heap in pieces (it does not compact). close() it if it is not read to its end: a file is open.
         """
-        end = from_seq + max_rows
+        end = first + count
         for segment in self._segments:
-            if segment.boot != boot or segment.last() < from_seq or segment.first >= end:
+            if segment.boot != boot or segment.last() < first or segment.first >= end:
                 continue
-            seq = max(segment.first, from_seq)
+            seq = max(segment.first, first)
             with open(self._path + "/" + segment.name, "rb") as f:
                 f.seek(segment.at(seq))
                 while seq <= segment.last() and seq < end:
-                    row = segment.unpack(f.read(segment.size), seq)
+                    row = segment.layout.unpack(f.read(segment.layout.size), seq)
                     if row:
                         yield row
                     elif seq not in segment.rotten:
-                        segment.rotten.append(seq)
+                        segment.rotten += (seq,)
                         self.rotten += 1
                     seq += 1
 
@@ -261,7 +229,7 @@ class Ring:
         self._freed[boot] = seq
         self._unmarked += seq - before
         self._collect()
-        if self._unmarked >= MARK_EVERY:
+        if self._unmarked >= _MARK_EVERY:
             self.mark()
 
     def _collect(self):
@@ -274,7 +242,7 @@ class Ring:
     def put_aside(self, boot, last):
         """Keeps the boot's rows up to `last` out of the way; they are kept on flash, and counted, until settle()."""
         self._asides.append([boot, self.first(boot), last])
-        if len(self._asides) > ASIDES:
+        if len(self._asides) > _ASIDES:
             self._count_drop(*self._asides.pop(0))
         self._freed[boot] = last
         self.mark()

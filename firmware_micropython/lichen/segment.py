@@ -8,13 +8,15 @@ import struct
 from binascii import crc32
 
 MAGIC = b"LRG2"
-_HEAD = "<4sIIH"
-_HEAD_SIZE = 14
+HEAD = "<4sIIH"
 # Struct codes of what does not need 32 bits with a sign. Null is the code's extreme value.
 _CODES = {"up": "I", "t": "I", "q": "B", "dt": "I", "temp": "h", "rh": "h"}
-_LOW = {"i": -(1 << 31), "h": -(1 << 15), "I": 0, "H": 0, "B": 0}
-_NULL = {"i": -(1 << 31), "h": -(1 << 15), "I": (1 << 32) - 1, "H": 65535, "B": 255}
-_HIGH = {"i": (1 << 31) - 1, "h": (1 << 15) - 1, "I": (1 << 32) - 2, "H": 65534, "B": 254}
+
+
+def _null(code):
+    """The value that means null: the lowest of a code with a sign, else the highest."""
+    bits = 8 * struct.calcsize(code)
+    return -(1 << bits - 1) if code in "ih" else (1 << bits) - 1
 
 
 def codes(columns):
@@ -26,29 +28,20 @@ def codes(columns):
     return out
 
 
-class Segment:
-    """Index entry of one file; `rotten` lists the seqs whose record does not hold, as far as they were read."""
+class Layout:
+    """How rows of these columns lie in a file; one serves all segments that have them."""
 
-    def __init__(self, name, boot, first, columns, fmt=None):
-        self.name = name
-        self.boot = boot
-        self.first = first
+    def __init__(self, columns, fmt=None):
         self.columns = columns
         self.codes = fmt or codes(columns)
         self._fmt = "<" + self.codes
         self.size = struct.calcsize(self._fmt) + 4
-        self.count = 0
-        self.rotten = []
-        self.start = len(self.head())
+        self.start = len(self.head(0, 0))
 
-    def last(self):
-        """Seq of the last record."""
-        return self.first + self.count - 1
-
-    def head(self):
+    def head(self, boot, first):
         """The header's bytes."""
         text = (",".join(self.columns) + "|" + self.codes).encode()
-        data = struct.pack(_HEAD, MAGIC, self.boot, self.first, len(text)) + text
+        data = struct.pack(HEAD, MAGIC, boot, first, len(text)) + text
         return data + struct.pack("<I", crc32(data))
 
     def pack(self, row):
@@ -56,12 +49,9 @@ class Segment:
         values = []
         for i, code in enumerate(self.codes):
             v = row[i + 1]
-            low, null = _LOW[code], _NULL[code]
-            if v is None:
-                v = null
-            else:
-                v = max(low + (low == null), min(_HIGH[code], v))
-            values.append(v)
+            null = _null(code)
+            low, high = (null + 1, -null - 1) if null < 0 else (0, null - 1)
+            values.append(null if v is None else max(low, min(high, v)))
         body = struct.pack(self._fmt, *values)
         return body + struct.pack("<I", crc32(body, row[0]))
 
@@ -71,33 +61,34 @@ class Segment:
             return None
         row = [seq]
         for code, v in zip(self.codes, struct.unpack(self._fmt, record[:-4])):
-            row.append(None if v == _NULL[code] else v)
+            row.append(None if v == _null(code) else v)
         return row
+
+
+class Segment:
+    """Index entry of one file, `part` of those of a boot, the kit's start `number`. A full ring has dozens of them, so
+    they hold little.
+    """
+
+    rotten = ()  # seqs whose record does not hold, as far as they were read
+
+    def __init__(self, layout, number, boot, part, first):
+        self.layout = layout
+        self._number = number
+        self.boot = boot
+        self.part = part
+        self.first = first
+        self.count = 0
+
+    @property
+    def name(self):
+        """The file's."""
+        return "%08x-%08x-%04x.seg" % (self._number, self.boot, self.part)
+
+    def last(self):
+        """Seq of the last record."""
+        return self.first + self.count - 1
 
     def at(self, seq):
         """Where that record begins."""
-        return self.start + (seq - self.first) * self.size
-
-
-def load(path, name, columns):
-    """The segment of a file as far as it is whole, or None. Only the last record can be torn: each one is on flash
-    before the next is begun, and records that rotted later show when they are read.
-    """
-    with open(path + "/" + name, "rb") as f:
-        head = f.read(_HEAD_SIZE)
-        if len(head) < _HEAD_SIZE:
-            return None
-        magic, boot, first, length = struct.unpack(_HEAD, head)
-        rest = f.read(length + 4) if magic == MAGIC and length < 1024 else b""
-        if len(rest) < 8 or struct.unpack("<I", rest[-4:])[0] != crc32(head + rest[:-4]):
-            return None
-        names, fmt = rest[:-4].decode().split("|")
-        names = tuple(names.split(","))
-        segment = Segment(name, boot, first, columns if names == columns else names, fmt)
-        segment.count = (f.seek(0, 2) - segment.start) // segment.size
-        while segment.count > 0:
-            f.seek(segment.at(segment.last()))
-            if segment.unpack(f.read(segment.size), segment.last()):
-                return segment
-            segment.count -= 1
-    return None
+        return self.layout.start + (seq - self.first) * self.layout.size

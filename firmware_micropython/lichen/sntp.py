@@ -1,8 +1,10 @@
 """SNTP (RFC 4330) without I/O: a request, and what its answer says."""
 
-_TO_1970 = 2208988800
-_ERA = 1 << 32  # seconds wrap in 2036
-LOCAL = 10  # from this stratum on a server may only agree with itself (chrony's `local stratum 10`)
+from micropython import const
+
+_TO_1970 = const(2208988800)
+_ERA = const(1 << 32)  # seconds wrap in 2036
+LOCAL = const(10)  # from this stratum on a server may only agree with itself (chrony's `local stratum 10`)
 
 
 def request(nonce):

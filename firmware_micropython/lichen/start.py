@@ -8,7 +8,7 @@ import time
 import machine
 import network
 
-from lichen import settings
+import lichen
 from lichen.diary import Diary
 from lichen.node import Node
 
@@ -25,18 +25,33 @@ async def keep_wifi(wlan, config):
         await asyncio.sleep(20)
 
 
-async def main(path="/config.json", flash=""):
-    """Runs for ever."""
+def build(path="/config.json", flash=""):
+    """The node of that configuration, its tasks not begun but the one that keeps Wi-Fi up; reports on the console."""
+    from lichen import settings
+
     config = settings.load(path)
-    board = getattr(__import__("boards." + config["board"]), config["board"])
+    name = "boards." + config["board"]
+    board = getattr(__import__(name), config["board"])
     wlan = network.WLAN(network.STA_IF) if config.get("ssid") else None
     node = Node(board, config, flash, "", wlan)
     for line in node.report:
         print(line)
+    node.report = None
+    lichen.forget("lichen.settings", name, "boards")
     if wlan:
         asyncio.create_task(keep_wifi(wlan, config))
+    return node
+
+
+async def run(node):
+    """Its tasks, for ever."""
     sampling, publishing, others = node.start()
     await asyncio.gather(sampling, publishing, *others)
+
+
+async def main(path="/config.json", flash=""):
+    """Runs for ever."""
+    await run(build(path, flash))
 
 
 def start(path="/config.json", flash=""):

@@ -6,12 +6,14 @@ whose MQTT time is not trusted it is not taken as more than better than nothing.
 
 import asyncio
 
+from micropython import const
+
 from lichen import sntp
 from lichen.udp import resolve, time_of
 
-STEP_S = 10
-RETRY_S = 60
-AGAIN_S = 3600
+_STEP_S = const(10)
+_RETRY_S = const(60)
+_AGAIN_S = const(3600)
 
 
 class Timekeeper:
@@ -25,7 +27,6 @@ class Timekeeper:
         self._server = server
         self._port = port
         self.beats = 0
-        self.answers = 0
 
     async def run(self):
         """Asks for ever; a failure costs nothing."""
@@ -35,9 +36,9 @@ class Timekeeper:
             self._clock.up_ms()  # within every wrap of the ticks
             if wait <= 0:
                 good = await self._ask()
-                wait = AGAIN_S if good else RETRY_S
-            await asyncio.sleep_ms(STEP_S * 1000)
-            wait -= STEP_S
+                wait = _AGAIN_S if good else _RETRY_S
+            await asyncio.sleep_ms(_STEP_S * 1000)
+            wait -= _STEP_S
 
     async def _ask(self):
         try:
@@ -47,5 +48,4 @@ class Timekeeper:
         if not found:
             return False
         t, ms, stratum = found
-        self.answers += 1
         return self._clock.set(t, ms, 2 if stratum < sntp.LOCAL else 1)

@@ -4,21 +4,24 @@ import asyncio
 import os
 import socket
 
-from lichen import dns, sntp
+from micropython import const
 
-POLL_MS = 50
-MDNS = "224.0.0.251"
+from lichen import sntp
+
+_POLL_MS = const(50)
+_TIMEOUT_MS = const(2000)
+_MDNS = const("224.0.0.251")
 
 
-async def ask(address, port, request, understand, timeout_ms=2000):
+async def ask(address, port, request, understand):
     """What `understand(answer)` makes of the first answer that it does not refuse with None; None if none comes."""
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
         # of a numeric address: answered without asking anybody
         sock.sendto(request, socket.getaddrinfo(address, port)[0][-1])
-        for _ in range(timeout_ms // POLL_MS):
-            await asyncio.sleep_ms(POLL_MS)
+        for _ in range(_TIMEOUT_MS // _POLL_MS):
+            await asyncio.sleep_ms(_POLL_MS)
             try:
                 data = sock.recv(512)
             except OSError:  # nothing there yet, or an ICMP error, which may be forged
@@ -33,10 +36,18 @@ async def ask(address, port, request, understand, timeout_ms=2000):
     return None
 
 
+def is_address(host):
+    """Whether it is an IPv4 address already."""
+    parts = host.split(".")
+    return len(parts) == 4 and all([p.isdigit() and int(p) < 256 for p in parts])
+
+
 async def resolve(host, server):
     """The IPv4 address of a host; names in .local by multicast DNS. OSError if there is none."""
-    if dns.is_address(host):
+    if is_address(host):
         return host
+    from lichen import dns  # a kit that is given an address never needs it
+
     number = int.from_bytes(os.urandom(2), "big")
 
     def understand(data):
@@ -44,7 +55,7 @@ async def resolve(host, server):
         return (found or "") if ours else None
 
     local = host.endswith(".local")
-    address, port = (MDNS, 5353) if local else server
+    address, port = (_MDNS, 5353) if local else server
     found = await ask(address, port, dns.query(host, number), understand)
     if not found:
         raise OSError(113)  # EHOSTUNREACH

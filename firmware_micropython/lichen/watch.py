@@ -7,9 +7,10 @@ for something to do is woken now and then to show that it can.
 import asyncio
 import time
 
-PERIOD_MS = 2000  # the RP2040's watchdog bites after 8388 ms at most
-WATCHDOG_MS = 8000
-LIMIT_MS = 360_000  # of a task's standstill: a connection that hangs is given up within two minutes
+from micropython import const
+
+_PERIOD_MS = const(2000)
+_LIMIT_MS = const(360_000)  # of a task's standstill: a connection that hangs is given up within two minutes
 
 
 class Watch:
@@ -41,9 +42,9 @@ class Watch:
             beats, since = self._seen.get(name, (None, now))
             if task.beats != beats:
                 self._seen[name] = task.beats, now
-            elif time.ticks_diff(now, since) >= LIMIT_MS:
+            elif time.ticks_diff(now, since) >= _LIMIT_MS:
                 return name
-            elif time.ticks_diff(now, since) >= LIMIT_MS // 12 and hasattr(task, "wake"):
+            elif time.ticks_diff(now, since) >= _LIMIT_MS // 12 and hasattr(task, "wake"):
                 task.wake()
         return None
 
@@ -51,9 +52,9 @@ class Watch:
         """Looks for ever; once something stands still it feeds no more."""
         while True:
             before = time.ticks_ms()
-            await asyncio.sleep_ms(PERIOD_MS)
+            await asyncio.sleep_ms(_PERIOD_MS)
             now = time.ticks_ms()
-            self.lag_ms = max(self.lag_ms, time.ticks_diff(now, before) - PERIOD_MS - self._excused)
+            self.lag_ms = max(self.lag_ms, time.ticks_diff(now, before) - _PERIOD_MS - self._excused)
             self._excused = 0
             if self.bitten:
                 continue

@@ -1,9 +1,9 @@
 """What to send next, and what to send again: pointers over the ring, without I/O or time.
 
 The newest row goes first, also while older ones of its boot wait (`_ahead`); then the backlog, oldest first. At most
-LIMIT rows beyond the receipts are under way. Patience counts the gateway's time messages, for each boot by
-itself: PATIENCE of them without a receipt that gets that boot further, and it starts again behind its last one; after
-ROUNDS of these its first batch is set aside (kept on flash by the ring, passed by `first`, so that it blocks nothing)
+_LIMIT rows beyond the receipts are under way. Patience counts the gateway's time messages, for each boot by
+itself: _PATIENCE of them without a receipt that gets that boot further, and it starts again behind its last one; after
+_ROUNDS of these its first batch is set aside (kept on flash by the ring, passed by `first`, so that it blocks nothing)
 and tried again at the next connection, after everything else.
 
 Receipts pass what `first` passed, so one settles what was set aside only if nothing else can have caused it. The batch
@@ -13,11 +13,13 @@ try is over, and the batch is kept for the next connection. (Waiting for a secon
 next row brings one though the batch was lost, and an earlier boot's batch brings only one.)
 """
 
-LIMIT = 256
-LIVE_ROOM = 16  # of them kept free for live rows
-BATCH = 100
-PATIENCE = 3
-ROUNDS = 5
+from micropython import const
+
+_LIMIT = const(256)
+_LIVE_ROOM = const(16)  # of them kept free for live rows
+_BATCH = const(100)
+_PATIENCE = const(3)
+_ROUNDS = const(5)
 
 
 class _Retry:
@@ -46,7 +48,6 @@ class Window:
         self._retry = None
         self._made = 0  # last row made before sending began anew: those after it are sent once
         self._once = False  # the last row sent, of nothing set aside, was such a one
-        self.resent = 0  # times it started again without a new connection
 
     def restart(self):
         """A new connection: everything without a receipt is to be sent again."""
@@ -80,12 +81,12 @@ class Window:
     def next(self):
         """(live, boot, from seq, rows at most, first) or None. sent() must follow before the next call."""
         ring, boot = self._ring, self._boot
-        room = LIMIT - self.outstanding()
+        room = _LIMIT - self.outstanding()
         newest = ring.last(boot)
         self._live = room > 0 and newest > self._pointer(boot) and newest not in self._ahead
         if self._live:
             return True, boot, newest, 1, self.base(boot) + 1
-        room = min(BATCH, room - LIVE_ROOM)
+        room = min(_BATCH, room - _LIVE_ROOM)
         if room <= 0:
             return None
         for boot in ring.boots():
@@ -165,12 +166,11 @@ class Window:
             if not self._under_way(boot):
                 continue
             self._waits[boot] = self._waits.get(boot, 0) + 1
-            if self._waits[boot] >= PATIENCE:
+            if self._waits[boot] >= _PATIENCE:
                 self._lose_patience(boot)
                 again = True
         if again:
             self._anew()
-            self.resent += 1
         return again
 
     def _lose_patience(self, boot):
@@ -179,10 +179,6 @@ class Window:
         sent = self._sent.pop(boot, 0)
         if boot == self._boot:
             self._ahead = []
-        if self._rounds[boot] >= ROUNDS and sent > self.base(boot):
+        if self._rounds[boot] >= _ROUNDS and sent > self.base(boot):
             self._rounds[boot] = 0
-            self._ring.put_aside(boot, min(sent, self.base(boot) + BATCH))
-
-    def set_aside(self):
-        """Number of batches set aside."""
-        return len(self._ring.asides())
+            self._ring.put_aside(boot, min(sent, self.base(boot) + _BATCH))

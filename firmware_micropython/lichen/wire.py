@@ -2,8 +2,10 @@
 
 import json
 
-MAX_ROWS = 256
-WILL = b'{"v":1,"up":0}'
+from micropython import const
+
+_MAX_ROWS = const(256)
+WILL = const(b'{"v":1,"up":0}')
 
 
 def status(boot):
@@ -24,7 +26,7 @@ def batch(buf, boot, first, columns, rows):
     for row in rows:
         text = _row(row)
         end = at + len(text) + (1 if n else 0)
-        if end + 2 > len(buf) or n == MAX_ROWS:
+        if end + 2 > len(buf) or n == _MAX_ROWS:
             break
         if n:
             buf[at] = 0x2C
@@ -36,20 +38,9 @@ def batch(buf, boot, first, columns, rows):
     return memoryview(buf)[: at + 2], n, last
 
 
-def _text(value):
+def text(value):
+    """A string as JSON, or null."""
     return b"null" if value is None else json.dumps(value).encode()
-
-
-def about(kit, board, version, digest, sensors, columns, config_rev, boots):
-    """Birth certificate, never a place. `sensors`: (type, serial, batch, channels); `columns`: (name, unit, scale)."""
-    out = b'{"v":1,"kit":%s,"board":%s,"fw":{"version":%s,"hash":%s},"sensors":[' % (
-        _text(kit), _text(board), _text(version), _text(digest))  # fmt: skip
-    out += b",".join(
-        [b'{"type":%s,"serial":%s,"batch":%s,"channels":%s}' % tuple([_text(v) for v in s]) for s in sensors]
-    )
-    out += b'],"cols":['
-    out += b",".join([b'{"name":%s,"unit":%s,"per_unit":%d}' % (_text(n), _text(u), p) for n, u, p in columns])
-    return out + b'],"config_rev":%d,"boots":%d}' % (config_rev, boots)
 
 
 def diag(numbers, reset, sensors, crash):
@@ -58,10 +49,10 @@ def diag(numbers, reset, sensors, crash):
     for key, value in numbers:
         out += b',"%s":%s' % (key.encode(), b"null" if value is None else b"%d" % value)
         if key == "rssi":
-            out += b',"reset":' + _text(reset)
+            out += b',"reset":' + text(reset)
     out += b',"sensors":['
-    out += b",".join([b'{"name":%s,"state":%s,"bad":%d}' % (_text(n), _text(s), b) for n, s, b in sensors])
-    return out + b"]" + (b',"crash":' + _text(crash) if crash else b"") + b"}"
+    out += b",".join([b'{"name":%s,"state":%s,"bad":%d}' % (text(n), text(s), b) for n, s, b in sensors])
+    return out + b"]" + (b',"crash":' + text(crash) if crash else b"") + b"}"
 
 
 def _object(payload):

@@ -1,11 +1,14 @@
 """Fixtures of the firmware's tests: a broker on a free loopback port, a stand-in for the gateway, a bench with kits."""
 
 import sys
+from types import ModuleType
 
 import pytest
 from firmware_bench import FIRMWARE, Bench, Broker, Gateway
 
 sys.path.append(str(FIRMWARE))  # the pure modules are plain Python and are tested here too
+sys.modules["micropython"] = ModuleType("micropython")  # which has one thing that they use
+sys.modules["micropython"].const = lambda value: value
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 import vfs
 from flash_chip import Chip
 from lichen.ring import Ring
-from lichen.segment import Segment
+from lichen.segment import Layout
 
 PM = ["pm_n", "pm_bad", "pm25_cf1", "pm25_atm", "n03"]
 COLUMNS = ["seq", "up", "t", "q", "dt"] + PM + [name + "_b" for name in PM] + ["env_n", "env_bad", "temp", "rh"]
@@ -29,7 +29,7 @@ def main(size, blocks, n, live):
         if live:
             r.free(1, seq)
     assert live or r.pending + r.dropped == n
-    out = {"rows": r.pending, "most": most, "capacity": r.capacity(), "record": Segment("", 1, 1, COLUMNS).size}
+    out = {"rows": r.pending, "most": most, "capacity": r.capacity(), "record": Layout(COLUMNS).size}
     out.update(
         {"appended": n, "erases": sum(chip.erases), "worst_erases": max(chip.erases), "blocks": len(chip.erases)}
     )

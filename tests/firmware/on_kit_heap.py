@@ -1,8 +1,10 @@
 """Runs inside MicroPython in real time: what a node takes of the heap, stand-ins for the board excluded.
 
-argv: configuration, seconds, where the built firmware is (a folder, or a ROM file system). The stand-ins, which import
-nothing of the firmware, come first; what follows is what a board would hold. Live bytes are counted after a collection,
-each second. Prints JSON: bytes after the start, the peak, and what was live each minute.
+argv: configuration; seconds (0: until the backlog is sent); rows put into the ring; a ROM file system's image, or
+nothing where the built firmware is the working folder (the paths of its modules, which the heap holds, are then as
+short as on a board) or frozen; 1 to count after a collection, each 20 ms and before a part that only the start needs is
+forgotten, 0 to leave collecting to the interpreter. The stand-ins, which import nothing of the firmware, come first;
+what follows is what a board holds from main.py on. Prints JSON.
 """
 
 import gc
@@ -10,23 +12,19 @@ import sys
 
 gc.collect()
 EMPTY = gc.mem_alloc()
-if sys.argv[3].endswith(".romfs"):
-    import vfs
-
-    with open(sys.argv[3], "rb") as f:
-        image = f.read()
-    vfs.mount(vfs.VfsRom(image), "/rom")
-    sys.path.append("/rom")
-else:
-    sys.path.append(sys.argv[3])
 
 import time
 
 import flash
 import machine
+import network
+from micropython import const
 
-FRAME = bytes.fromhex("424d001c00000008000800000008000800d20046002d001e00000000970002c5")
-CLIMATE = b"\x66\x66\x93\x66\x66\x93"
+_FRAME = const(
+    b"\x42\x4d\x00\x1c\x00\x00\x00\x08\x00\x08\x00\x00\x00\x08\x00\x08"
+    b"\x00\xd2\x00\x46\x00\x2d\x00\x1e\x00\x00\x00\x00\x97\x00\x02\xc5"
+)
+_CLIMATE = const(b"\x66\x66\x93\x66\x66\x93")
 
 
 class Dust:
@@ -43,7 +41,7 @@ class Dust:
         if self._due is None or time.ticks_diff(time.ticks_ms(), self._due) < 0:
             return None
         self._due = None
-        return FRAME
+        return _FRAME
 
 
 class Climate:
@@ -56,61 +54,80 @@ class Climate:
         pass
 
     def read(self, n):
-        return CLIMATE[:n]
-
-
-for number in (1, 2):
-    machine.BENCH["uart", number] = Dust()
-machine.BENCH["i2c", 0, 0x44] = Climate()
-machine.BENCH["rtc",] = True
-
-
-class Board:
-    NAME, PERIOD_S, SHT31_ADDRESS = "host", 5, 0x44
-    PINS = (
-        ("a_tx", 1, "", ""), ("a_rx", 2, "", ""), ("b_tx", 3, "", ""), ("b_rx", 4, "", ""), ("d", 5, "", ""),
-        ("c", 6, "", ""),
-    )  # fmt: skip
-    UARTS = (("a", 1, "a_tx", "a_rx"), ("b", 2, "b_tx", "b_rx"))
-    I2C = (0, "d", "c")
+        return _CLIMATE[:n]
 
 
 def live():
-    gc.collect()
+    if sys.argv[5] == "1":
+        gc.collect()
     return gc.mem_alloc()
 
 
-device = flash.ImageDevice(sys.argv[1] + ".img", 524288)
-OWN = live() - EMPTY  # the stand-ins, and what the interpreter has of a ROM file system in RAM
+def prepare():
+    """The board, and the file system with its code; what the interpreter has of a ROM file system in RAM."""
+    import vfs
+
+    if sys.argv[4].endswith(".romfs"):
+        with open(sys.argv[4], "rb") as f:
+            rom = f.read()
+        vfs.mount(vfs.VfsRom(rom), "/rom")
+        sys.path.append("/rom")
+    else:
+        sys.path.append("")
+    network.WLAN(network.STA_IF)  # imported here, since a board has it in its image
+    for number in (0, 1):
+        machine.BENCH["uart", number] = Dust()
+    machine.BENCH["i2c", 0, 0x44] = Climate()
+    machine.BENCH["rtc",] = True
+    device = flash.ImageDevice(sys.argv[1] + ".img", 1048576)
+    vfs.VfsLfs2.mkfs(device)
+    return device
+
+
+device = prepare()
+OWN = live() - EMPTY
 
 import asyncio
 
+import lichen
 import vfs
-from lichen import settings
-from lichen.node import Node
+from lichen import start
+
+seen = [0]
 
 
-async def main(path, seconds):
-    vfs.VfsLfs2.mkfs(device)
+def look():
+    now = live() - OWN
+    seen[0] = max(seen[0], now)
+    return now
+
+
+def forget(*modules, really=lichen.forget):
+    """The most that a start needs is what is there before it is given back."""
+    look()
+    really(*modules)
+
+
+async def main(path, seconds, rows):
     vfs.mount(vfs.VfsLfs2(device), "/flash")
-    node = Node(Board, settings.load(path), "/flash", "/none")
-    for seq in range(1, 601):  # a backlog of ten hours
-        node.keeper._ring.append(
-            [seq, seq * 60, None, 0, 60, 12, 0, 83, 83, 1521, 12, 0, 79, 79, 1498, 12, 0, 2130, 4710]
-        )
-    built = live()
-    node.start()
-    peak = 0
+    lichen.forget = forget
+    node = start.build(path, "/flash")
+    for seq in range(1, rows + 1):
+        node.ring.append([seq, seq * 60, None, 0, 60, 12, 0, 83, 83, 1521, 12, 0, 79, 79, 1498, 12, 0, 2130, 4710])
+    built = look()
+    held = node.ring.pending
+    asyncio.create_task(start.run(node))
     minutes = []
-    for second in range(seconds):
-        await asyncio.sleep_ms(1000)
-        now = live()
-        peak = max(peak, now)
+    second = 0
+    while second < seconds or (not seconds and node.ring.pending):
+        for _ in range(50):
+            await asyncio.sleep_ms(20)
+            now = look()
         if second % 60 == 30:
-            minutes.append(now - OWN)
-    sent = 600 - node.ring.pending
-    out = {"built": built - OWN, "peak": peak - OWN, "minutes": minutes, "sent": sent, "rows": node.sampler.rows}
-    print('{"own":%d%s}' % (OWN, "".join([',"%s":%s' % pair for pair in out.items()])))
+            minutes.append(now)
+        second += 1
+    print('{"own":%d,"built":%d,"peak":%d,"sent":%d,"rows":%d,"minutes":%s}' % (
+        OWN, built, seen[0], held - node.ring.pending, node.sampler.rows, minutes))  # fmt: skip
 
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2])))
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))

@@ -12,7 +12,7 @@ import sys
 import vfs
 
 from drivers import pms, sht31
-from lichen import mqtt, wire
+from lichen import about, mqtt, wire
 from lichen.clock import Clock, civil, epoch
 from lichen.ring import Ring
 from lichen.meter import mean
@@ -148,7 +148,7 @@ def messages():
             sensors = [(s["type"], s["serial"], s["batch"], s["channels"]) for s in data["sensors"]]
             cols = [(c["name"], c["unit"], c["per_unit"]) for c in data["cols"]]
             fw = data["fw"]
-            made = wire.about(
+            made = about.message(
                 data["kit"], data["board"], fw["version"], fw["hash"], sensors, cols, data["config_rev"], data["boots"]
             )
             assert made == text, name
@@ -239,7 +239,8 @@ def damaged():
     name = [n for n in os.listdir("/f/ring") if n.endswith(".seg")][0]
     with open("/f/ring/" + name, "rb") as f:
         good = f.read()
-    start, size = r._segments[0].start, r._segments[0].size
+    layout = r._segments[0].layout
+    start, size = layout.start, layout.size
     for _ in range(60):
         at = random.randrange(len(good))
         bad = bytearray(good)

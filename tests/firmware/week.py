@@ -21,7 +21,7 @@ from gateway.store.chunks import Packed, unpack
 T0_S = 1_693_526_400
 PERIOD_S = 5
 SEGMENT_ROWS = 283
-SEGMENT_BYTES = 464  # of the index in RAM, on 64 bit
+SEGMENT_BYTES = 140  # of the index in RAM, on 64 bit
 COMPARED = ("up", "q", "dt", "pm25_cf1", "rh", "n03_b")
 HEAP = "3m"
 
