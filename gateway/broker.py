@@ -8,7 +8,6 @@ the connection that brought it: after a reconnection its acknowledgement would n
 
 import hashlib
 import logging
-import queue
 import secrets
 import socket
 import threading
@@ -75,32 +74,36 @@ class Inbox:
         self._bytes = 0
         self._messages: deque[Message] = deque()
         self._changed = threading.Condition()
+        self._wanted = self._wanted_bytes = 1
 
     def put(self, message: Message, timeout_s: float) -> bool:
         """Add a message; returns whether there was room for it in time. Alone there is room for any."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._has_room(message), timeout_s):
+            if not (self._has_room(message) or self._changed.wait_for(lambda: self._has_room(message), timeout_s)):
                 return False
             self._messages.append(message)
             self._bytes += len(message.payload)
-            self._changed.notify_all()
+            if self._is_enough():  # to wake a thread for each message costs more than to store it
+                self._changed.notify_all()
             return True
 
-    def get(self, timeout_s: float) -> Message:
-        """Take the oldest message.
+    def take(self, wanted: int, most: int, most_bytes: int, timeout_s: float) -> list[Message]:
+        """Wait until there are as many messages as are wanted, or so many bytes, and take the oldest that are there.
 
-        Raises
-        ------
-        queue.Empty
-            If none came in time.
+        `most` and `most_bytes` bound what is taken: the message that reaches a bound is the last. Fewer than wanted,
+        or none, where no more came in time.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._messages, timeout_s):
-                raise queue.Empty
-            message = self._messages.popleft()
-            self._bytes -= len(message.payload)
+            self._wanted, self._wanted_bytes = min(wanted, self._length), most_bytes
+            self._changed.wait_for(self._is_enough, timeout_s)
+            taken: list[Message] = []
+            size = 0
+            while self._messages and len(taken) < most and size < most_bytes:
+                taken.append(self._messages.popleft())
+                size += len(taken[-1].payload)
+            self._bytes -= size
             self._changed.notify_all()
-            return message
+            return taken
 
     @property
     def payload_bytes(self) -> int:
@@ -121,6 +124,9 @@ class Inbox:
 
     def __len__(self) -> int:
         return len(self._messages)
+
+    def _is_enough(self) -> bool:
+        return len(self._messages) >= self._wanted or self._bytes >= self._wanted_bytes
 
     def _has_room(self, message: Message) -> bool:
         waiting = len(self._messages)

@@ -8,10 +8,9 @@ to `wire.decode_batch`, which tells what is wrong; nothing here refuses a messag
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +21,7 @@ from gateway.clock import hour_of
 from gateway.records import NULL, Ints
 from gateway.wire import Layout
 
-_NUMERIC: Final = b"0123456789-,[]"
+_OF_NUMBERS: Final = b"0123456789-"
 _SPACE: Final = b" \t\r\n"
 _NULL_TEXT: Final = b"%d" % NULL
 _LONG: Final = re.compile(rb"\d{19}")
@@ -30,10 +29,11 @@ _LONG: Final = re.compile(rb"\d{19}")
 _SEPARATORS: Final = bytes.maketrans(b"[]", b"  ")
 _MOST: Final = 10**18
 _SET_IN_THIS_BOOT: Final = 2
+_HALF_SECONDS: Final = 7200
+"""Of an hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """A checked batch: `values` [rows, columns] with `records.NULL` for null, in the order of `layout.names`."""
 
     boot: int
@@ -54,8 +54,8 @@ class Run:
             yield self.hour_from, self.values, self.time_from_s, self.time_to_s
             return
         times_s = self.values[:, self.layout.t]
-        hours = hour_of(times_s * 1000, self.values[:, self.layout.dt])
-        cuts = [0, *(np.flatnonzero(np.diff(hours)) + 1).tolist(), len(hours)]
+        hours = (2 * times_s - self.interval_s) // _HALF_SECONDS  # as `hour_of`, of intervals that are all as long
+        cuts = [0, *(np.flatnonzero(hours[1:] != hours[:-1]) + 1).tolist(), len(hours)]
         for start, end in pairwise(cuts):
             yield int(hours[start]), self.values[start:end], int(times_s[start]), int(times_s[end - 1])
 
@@ -73,14 +73,13 @@ class _Head(msgspec.Struct, frozen=True):
 _decode_head: Final = msgspec.json.Decoder(_Head).decode
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """Where a message stands among the payloads, and its rows as text that numpy reads."""
+class _Text(NamedTuple):
+    """Where a message stands among the payloads, and its rows as text."""
 
     place: int
     head: _Head
     rows: bytes
-    count: int
+    row_count: int
     has_null: bool
 
 
@@ -117,31 +116,37 @@ def _layout(text: bytes) -> Layout | None:
 
 
 def _text(place: int, head: _Head, layout: Layout) -> _Text | None:
-    """Return the rows as numbers between commas; None where they are not all of the layout's width."""
-    text, has_null = bytes(head.rows), False
-    if other := text.translate(None, _NUMERIC):
-        if other.translate(None, b"nul \t\r\n"):
+    """Return the rows as text of integers alone; None where they are not all of the layout's width."""
+    text, has_null, width = bytes(head.rows), False, len(layout.names)
+    shape = text.translate(None, _OF_NUMBERS)
+    count = (len(shape) - 1) // (width + 2)
+    if shape != _shape(count, width):
+        if not (other := shape.translate(None, b",[]")) or other.translate(None, b"nul \t\r\n"):
             return None
         text = text.translate(None, _SPACE)
         if has_null := b"n" in other:  # of a `null`: it is JSON, and of other words some letter would be left
             if _LONG.search(text):
                 return None
             text = text.replace(b"null", _NULL_TEXT)
-    rows = text.split(b"],[")
-    count = len(rows)
-    # As many brackets as so many rows have, and no others: none is nested.
-    if text.count(b"[") != count + 1 or text[:2] != b"[[" or text[-2:] != b"]]" or count > wire.MAX_ROWS:
-        return None
-    if {row.count(b",") for row in rows} != {len(layout.names) - 1}:
-        return None
-    return _Text(place, head, text.translate(_SEPARATORS), count, has_null)
+        shape = text.translate(None, _OF_NUMBERS)
+        count = (len(shape) - 1) // (width + 2)
+        if shape != _shape(count, width):
+            return None
+    return _Text(place, head, text, count, has_null) if count else None
+
+
+@lru_cache(maxsize=1024)
+def _shape(count: int, width: int) -> bytes:
+    """Return what is left of so many rows of so many integers without their digits: they are JSON, so none is empty."""
+    return b"[" + b",".join([b"[" + b"," * (width - 1) + b"]"] * min(count, wire.MAX_ROWS)) + b"]"
 
 
 def _runs(layout: Layout, texts: Sequence[_Text]) -> list[Run | None]:
     """Return what each of some texts of one layout is."""
-    flat = np.fromstring(b",".join([text.rows for text in texts]), dtype=np.int64, sep=",")
+    numbers = b",".join([text.rows for text in texts]).translate(_SEPARATORS)
+    flat = np.fromstring(numbers, dtype=np.int64, sep=",")
     values: Ints = flat.reshape(-1, len(layout.names))
-    counts = np.array([text.count for text in texts])
+    counts = np.array([text.row_count for text in texts])
     starts = np.cumsum(counts) - counts
     ends = starts + counts - 1
     seq, up, t, q, dt = (values[:, at] for at in (layout.seq, layout.up, layout.t, layout.q, layout.dt))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final, overload
+from typing import Final, NamedTuple, overload
 
 from gateway.records import HOUR_MS, Ints, TimeSource
 
@@ -87,8 +87,7 @@ class BootClock:
         return before != (self.live_from_ms, self.live_to_ms, self.live_offset_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """When a row was received [ms], and by how much the gateway's clock may have been wrong [s]; None: not trusted."""
 
     received_ms: int

@@ -341,7 +341,8 @@ class Intake:
 
     def _count(self, kit: str | None, message: Message, **counts: int) -> None:
         number = self._raw.kit_id(kit, message.received_ms) if kit else 0
-        known = self._counts.setdefault(number, Counter())
+        if (known := self._counts.get(number)) is None:
+            known = self._counts[number] = Counter()
         for name, count in counts.items():
             if count:
                 known[name] += count

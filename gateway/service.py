@@ -1,7 +1,6 @@
 """The composition root: joins broker, intake, derivation, page and sinks, and runs the one writing thread."""
 
 import logging
-import queue
 import sqlite3
 import threading
 import time
@@ -252,22 +251,22 @@ class Gateway:
         """Wait for a message, then for more that one commit can take."""
         inbox = self._broker.inbox
         busy = self._deriver.waiting or self._releasing or self._replaying
-        try:
-            messages = [inbox.get(0 if busy else _IDLE_WAIT_S)]
-        except queue.Empty:
-            return []
-        size = len(messages[0].payload)
+        messages = inbox.take(1, COMMIT_MESSAGES, COMMIT_BYTES, 0 if busy else _IDLE_WAIT_S)
         now_s = time.monotonic()
         wait_s = self._settings.store.commit_s
         if now_s - self._last_stored_s > _RARE_S or self._last_count >= _MANY_MESSAGES:
             wait_s = min(wait_s, _RARE_WAIT_S)
         until_s = now_s + wait_s
-        while len(messages) < COMMIT_MESSAGES and size < COMMIT_BYTES and (left_s := until_s - time.monotonic()) > 0:
-            try:
-                messages.append(inbox.get(left_s if len(messages) < _MANY_MESSAGES else min(left_s, _MANY_WAIT_S)))
-            except queue.Empty:
+        more = messages
+        while more and (left_s := until_s - time.monotonic()) > 0:
+            room, room_bytes = COMMIT_MESSAGES - len(messages), COMMIT_BYTES - sum(len(m.payload) for m in messages)
+            if room <= 0 or room_bytes <= 0:
                 break
-            size += len(messages[-1].payload)
+            if len(messages) < _MANY_MESSAGES:
+                more = inbox.take(_MANY_MESSAGES - len(messages), room, room_bytes, left_s)
+            else:
+                more = inbox.take(room, room, room_bytes, min(left_s, _MANY_WAIT_S))
+            messages += more
         return messages
 
     def _derive(self, *, begins_round: bool) -> bool:

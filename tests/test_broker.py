@@ -1,6 +1,5 @@
 """The session at the broker: bounded in both directions, and not fought over with another gateway for ever."""
 
-import queue
 import socket
 import struct
 import threading
@@ -34,22 +33,56 @@ def test_the_inbox_is_bounded_by_messages_and_by_bytes():
     assert fill(Inbox(), MIB) == QUEUE_BYTES // MIB
 
 
+def take(inbox, wanted=1, most=1, most_bytes=MIB, timeout_s=0.0):
+    return [found.mid for found in inbox.take(wanted, most, most_bytes, timeout_s)]
+
+
 def test_taking_from_the_inbox_makes_room_in_order_of_arrival():
     inbox = Inbox(length=10, payload_bytes=100)
     assert fill(inbox, 40) == 2
-    assert inbox.get(0).mid == 0
+    assert take(inbox) == [0]
     assert inbox.put(message(60, 7), 0)
-    assert [inbox.get(0).mid, inbox.get(0).mid] == [1, 7]
-    with pytest.raises(queue.Empty):
-        inbox.get(0.01)
+    assert take(inbox, most=9) == [1, 7]
+    assert take(inbox, timeout_s=0.01) == []
     assert inbox.empty()
+
+
+def test_what_is_taken_at_once_is_bounded_by_number_and_by_bytes():
+    inbox = Inbox()
+    for mid in range(6):
+        inbox.put(message(40, mid), 0)
+    assert take(inbox, most=2) == [0, 1]
+    assert take(inbox, most=9, most_bytes=41) == [2, 3], "the one that reaches the bound is the last"
+    assert take(inbox, wanted=9, most=9, timeout_s=0.01) == [4, 5], "fewer than wanted when the time is over"
+    assert inbox.payload_bytes == 0
+
+
+@pytest.mark.parametrize(("wanted", "most_bytes"), [(3, MIB), (99, 90)])
+def test_who_waits_for_messages_goes_on_when_there_are_enough(wanted, most_bytes):
+    inbox, found = Inbox(length=10), []
+    waiting = threading.Thread(target=lambda: found.extend(take(inbox, wanted, 10, most_bytes, 60)))
+    waiting.start()
+    for mid in range(3):
+        assert waiting.is_alive()
+        inbox.put(message(30, mid), 0)
+    waiting.join(10)
+    assert found == [0, 1, 2]
+
+
+def test_wanting_more_than_the_inbox_holds_blocks_nobody():
+    inbox, found = Inbox(length=2), []
+    assert fill(inbox, 1) == 2
+    waiting = threading.Thread(target=lambda: found.extend(take(inbox, wanted=99, most=99, timeout_s=60)), daemon=True)
+    waiting.start()
+    waiting.join(10)
+    assert found == [0, 1]
 
 
 def test_a_message_larger_than_the_inbox_passes_alone():
     inbox = Inbox(length=10, payload_bytes=100)
     assert inbox.put(message(1000), 0)
     assert not inbox.put(message(1), 0)
-    inbox.get(0)
+    take(inbox)
     assert inbox.put(message(1), 0)
 
 
@@ -58,8 +91,8 @@ def test_who_waits_for_room_goes_on_as_soon_as_there_is_some():
     inbox.put(message(1, 1), 0)
     waiting = threading.Thread(target=inbox.put, args=(message(1, 2), 20))
     waiting.start()
-    assert inbox.get(1).mid == 1
-    assert inbox.get(10).mid == 2
+    assert take(inbox, timeout_s=1) == [1]
+    assert take(inbox, timeout_s=10) == [2]
     waiting.join()
 
 

@@ -49,9 +49,25 @@ def test_what_kits_send_is_read_together(separators):
         payload(range(20), separators=separators),
         payload(range(20, 21), separators=separators),
         payload(range(5, 200), t0_s=T0_S - 5, separators=separators),
+        *(
+            payload(range(70), t0_s=T0_S + late, dt=dt, separators=separators)
+            for late in (0, 30, 31)
+            for dt in (60, 61)
+        ),
     ]
     for run, text in zip(read_runs(texts), texts, strict=True):
         check(run, text)
+
+
+def test_more_rows_than_a_message_may_have_are_no_run():
+    def rows(count):
+        body = {"v": 1, "boot": 7, "first": 0, "cols": COLUMNS[:5], "rows": [[i, i, i, 2, 1] for i in range(count)]}
+        return json.dumps(body, separators=(",", ":")).encode()
+
+    assert len(rows(wire.MAX_ROWS + 1)) < wire.MAX_MESSAGE_BYTES
+    most, more = read_runs([rows(wire.MAX_ROWS), rows(wire.MAX_ROWS + 1)])
+    check(most, rows(wire.MAX_ROWS))
+    assert more is None
 
 
 def test_a_null_where_no_sensor_answered_is_read_together_too():

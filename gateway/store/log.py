@@ -153,13 +153,12 @@ class ChunkLog:
             return
         self._leave_tombstones()
         revision = take_revisions(self._db, len(self._pending))
-        for offset, (key, pending) in enumerate(self._pending.items()):
-            self._db.execute(
-                "INSERT INTO chunk (rev, kit, boot, hour, seq_from, seq_to, row_count, time_from_ms, time_to_ms, "
-                "time_source, time_error_s, offset_s, received_ms, clock_error_s, shift_ms, waits, columns, width, "
-                "rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (revision + offset, *self._values(key, pending)),
-            )
+        self._db.executemany(
+            "INSERT INTO chunk (rev, kit, boot, hour, seq_from, seq_to, row_count, time_from_ms, time_to_ms, "
+            "time_source, time_error_s, offset_s, received_ms, clock_error_s, shift_ms, waits, columns, width, "
+            "rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [(rev, *self._values(key, pending)) for rev, (key, pending) in enumerate(self._pending.items(), revision)],
+        )
         heard = {(k.kit, k.hour): p.received_ms for k, p in self._pending.items() if k.hour is not None}
         self._db.executemany(
             "INSERT INTO loose (kit, hour, heard_ms) VALUES (?, ?, ?) ON CONFLICT (kit, hour) "

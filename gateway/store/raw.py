@@ -2,8 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.bulk import Run
 from gateway.clock import FUTURE_LIMIT_S, Receipt, Wait
@@ -34,8 +33,7 @@ ORDER BY rev
 """Chunks of a boot that its anchor may place otherwise; `before` keeps rows that stay held from coming again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Added:
+class Added(NamedTuple):
     """What became of a batch: new rows, how many of them in sealed hours, copies, and seqs whose content differs."""
 
     new: int
