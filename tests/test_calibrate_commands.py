@@ -272,7 +272,7 @@ def test_the_same_span_voided_twice_stays_voided_until_both_are_undone(place):
     void(place, "--from", iso(1), "--to", iso(2))
     void(place, "--from", iso(1), "--to", iso(2))
     done("void", "undo", 1, "--reason", "once", *at(place))
-    assert stored(place, lambda db: voids.in_force(db, "kit-1")) == (
+    assert stored(place, lambda db: voids.in_force(db, ["kit-1"])["kit-1"]) == (
         Void("", 1000 * (START_S + HOUR_S), 1000 * (START_S + 2 * HOUR_S)),
     )
     derive(place)

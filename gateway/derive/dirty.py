@@ -102,10 +102,11 @@ class Deriver:
 
     def _derive(self, dirty: Sequence[_Hour]) -> None:
         with transaction(self._db):
+            histories = registry.histories(self._db, sorted({name for _, name, _ in dirty}))
             wanted = [
                 (kit, stretch)
                 for (kit, name), group in groupby(dirty, key=lambda row: row[:2])
-                for stretch in self._stretches(name, [hour for _, _, hour in group])
+                for stretch in self._stretches(histories[name], [hour for _, _, hour in group])
             ]
             found = chain.derive_hours([one for _, one in wanted], correction=self._recipe.correction)
             missing = {(kit, hour) for kit, _, hour in dirty}
@@ -119,13 +120,12 @@ class Deriver:
             self._index([(site, *run) for site, hours in sorted(touched.items()) for run in runs(sorted(hours))])
             derived.clear_dirty(self._db, [(kit, hour) for kit, _, hour in dirty])
 
-    def _stretches(self, name: str, hours: Sequence[int]) -> Iterator[chain.Stretch]:
+    def _stretches(self, history: registry.KitHistory, hours: Sequence[int]) -> Iterator[chain.Stretch]:
         """Yield what is to be derived of one kit, of hours that rise."""
-        history = registry.history(self._db, name)
         for start, end in runs(hours):
             for span in history.spans(start, end):
-                found = readings.read(self._db, name, span.first, span.last + 1)
-                yield chain.Stretch(found, span.site, self._methods.of(name, span.calibrations), history.voids)
+                found = readings.read(self._db, history.kit, span.first, span.last + 1)
+                yield chain.Stretch(found, span.site, self._methods.of(history.kit, span.calibrations), history.voids)
 
     def _write(self, kit: int, site: str, pairs: chain.Hours, touched: dict[str, set[int]]) -> None:
         """Store hours of one kit, rising; adds to `touched` the hours of each site that they can change."""

@@ -1,5 +1,6 @@
 """Where kits stand and how they are calibrated, from an hour on; a change marks exactly what it touches."""
 
+import json
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,28 +73,32 @@ def _at(lines: Sequence[Line], hour: int) -> str | None:
 
 def history(db: sqlite3.Connection, kit: str) -> KitHistory:
     """Return the lines of a kit; empty for a kit that is not known."""
+    return histories(db, [kit])[kit]
+
+
+def histories(db: sqlite3.Connection, kits: Sequence[str]) -> dict[str, KitHistory]:
+    """Return the lines of each kit, as `history`."""
+    calibrations: dict[str, dict[str, list[Line]]] = {kit: {} for kit in kits}
     found = db.execute(
-        "SELECT quantity, from_hour, correction FROM assignment JOIN kit ON kit.id = kit WHERE kit.name = ? "
-        "ORDER BY quantity, from_hour",
-        (kit,),
+        "SELECT kit.name, quantity, from_hour, correction FROM assignment JOIN kit ON kit.id = kit "
+        "WHERE kit.name IN (SELECT value FROM json_each(?)) ORDER BY quantity, from_hour",
+        (json.dumps(kits),),
     )
-    calibrations: dict[str, list[Line]] = {}
-    for quantity, *line in found:
-        calibrations.setdefault(quantity, []).append(Line(*line))
-    return KitHistory(kit, _lines(db, kit), calibrations, voids.in_force(db, kit))
+    for kit, quantity, *line in found:
+        calibrations[kit].setdefault(quantity, []).append(Line(*line))
+    sites, voided = _sites(db, kits), voids.in_force(db, kits)
+    return {kit: KitHistory(kit, sites[kit], calibrations[kit], voided.get(kit, ())) for kit in calibrations}
 
 
 def kits_with_sites(db: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return every kit with the site of its last line, by kit."""
-    names = [name for (name,) in db.execute("SELECT name FROM kit ORDER BY name")]
-    return [(name, history(db, name).site(_FOR_EVER)) for name in names]
+    return [(kit, one.site(_FOR_EVER)) for kit, one in histories(db, _names(db)).items()]
 
 
 def kits_with_history(db: sqlite3.Connection) -> list[tuple[str, set[str]]]:
     """Return every kit with all the sites at which any of its hours may be."""
-    names = [name for (name,) in db.execute("SELECT name FROM kit ORDER BY name")]
-    lines = [(name, _lines(db, name)) for name in names]
-    return [(name, {name, *(line.value for line in found if line.value)}) for name, found in lines]
+    lines = _sites(db, _names(db))
+    return [(name, {name, *(line.value for line in found if line.value)}) for name, found in lines.items()]
 
 
 def set_site(db: sqlite3.Connection, kit: str, from_hour: int, site: str | None) -> int:
@@ -104,7 +109,7 @@ def set_site(db: sqlite3.Connection, kit: str, from_hour: int, site: str | None)
     db.execute(
         "REPLACE INTO deployment (kit, from_hour, site) SELECT id, ?, ? FROM kit WHERE name = ?", (from_hour, site, kit)
     )
-    return _mark(db, kit, from_hour, _lines(db, kit))
+    return _mark(db, kit, from_hour, _sites(db, [kit])[kit])
 
 
 def drop_site(db: sqlite3.Connection, kit: str, from_hour: int) -> int:
@@ -112,7 +117,7 @@ def drop_site(db: sqlite3.Connection, kit: str, from_hour: int) -> int:
     gone = db.execute(
         "DELETE FROM deployment WHERE kit = (SELECT id FROM kit WHERE name = ?) AND from_hour = ?", (kit, from_hour)
     )
-    return _mark(db, kit, from_hour, _lines(db, kit)) if gone.rowcount else 0
+    return _mark(db, kit, from_hour, _sites(db, [kit])[kit]) if gone.rowcount else 0
 
 
 def set_correction(
@@ -138,11 +143,21 @@ def drop_correction(db: sqlite3.Connection, kit: str, from_hour: int, quantity: 
     return _mark(db, kit, from_hour, history(db, kit).calibrations.get(quantity, ())) if gone.rowcount else 0
 
 
-def _lines(db: sqlite3.Connection, kit: str) -> list[Line]:
+def _names(db: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM kit ORDER BY name")]
+
+
+def _sites(db: sqlite3.Connection, kits: Sequence[str]) -> dict[str, list[Line]]:
+    """Return the lines of deployments of each kit."""
+    lines: dict[str, list[Line]] = {kit: [] for kit in kits}
     found = db.execute(
-        "SELECT from_hour, site FROM deployment JOIN kit ON kit.id = kit WHERE kit.name = ? ORDER BY from_hour", (kit,)
+        "SELECT kit.name, from_hour, site FROM deployment JOIN kit ON kit.id = kit "
+        "WHERE kit.name IN (SELECT value FROM json_each(?)) ORDER BY from_hour",
+        (json.dumps(kits),),
     )
-    return [Line(*line) for line in found]
+    for kit, *line in found:
+        lines[kit].append(Line(*line))
+    return lines
 
 
 def _mark(db: sqlite3.Connection, kit: str, from_hour: int, lines: Sequence[Line]) -> int:

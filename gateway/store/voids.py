@@ -1,7 +1,11 @@
 """Spans of a kit's readings that an operator voided: who, when, why, and who took it back; nothing is deleted."""
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from gateway.records import HOUR_MS, Void
 from gateway.store.database import horizon_hour
@@ -70,14 +74,15 @@ def lines(db: sqlite3.Connection, *, kit: str | None = None) -> list[VoidLine]:
     return [VoidLine(*line) for line in found]
 
 
-def in_force(db: sqlite3.Connection, kit: str) -> tuple[Void, ...]:
-    """Return what of a kit is voided, in one order whatever the order in which it was."""
+def in_force(db: sqlite3.Connection, kits: Sequence[str]) -> dict[str, tuple[Void, ...]]:
+    """Return what is voided of kits of which anything is, in one order whatever the order in which it was."""
     found = db.execute(
-        "SELECT DISTINCT what, from_ms, to_ms FROM void JOIN kit ON kit.id = void.kit "
-        "WHERE kit.name = ? AND undone_ms IS NULL ORDER BY what, from_ms, to_ms",
-        (kit,),
+        "SELECT DISTINCT kit.name, what, from_ms, to_ms FROM void JOIN kit ON kit.id = void.kit "
+        "WHERE kit.name IN (SELECT value FROM json_each(?)) AND undone_ms IS NULL "
+        "ORDER BY kit.name, what, from_ms, to_ms",
+        (json.dumps(kits),),
     )
-    return tuple(Void(*line) for line in found)
+    return {kit: tuple(Void(*line) for _, *line in some) for kit, some in groupby(found, key=itemgetter(0))}
 
 
 def _mark(db: sqlite3.Connection, kit: str, from_ms: int, to_ms: int) -> Touched:
