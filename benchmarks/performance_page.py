@@ -32,7 +32,7 @@ _SECTIONS = {
     ],
     "Calibration": [
         ("cal.apply_ns_per_row", "a fitted record with trees applied to a million rows, a row and quantity"),
-        ("cal.live_us_per_reading", "what it adds to the live path, a reading"),
+        ("cal.live_us_per_reading", "what 1,000 such records, one a kit, add to the live path, a reading"),
     ],
 }
 _HEAD = """# Performance

@@ -72,7 +72,7 @@ class Fleet:
     def _tell(self):
         kits = self._kits.values()
         state = {
-            "held": sum(k.ring.pending for k in kits), "aside": sum(k.window.set_aside() for k in kits),
+            "held": sum(k.ring.pending for k in kits), "aside": sum(len(k.ring.asides()) for k in kits),
             "made": sum(len(k.ring.rows) for k in kits), "connects": sum(k.connects for k in kits),
             "connected": sum(k.client is not None for k in kits), "flooded": self._flooded, "wiped": self._wiped,
             "at_risk": sum(min(k.acked, k.window.outstanding()) for k in kits),

@@ -6,7 +6,9 @@ the same ring.
 
 import importlib.util
 import random
+import sys
 import time
+import types
 
 import msgspec
 import numpy as np
@@ -25,6 +27,7 @@ _spec = importlib.util.spec_from_file_location(
     "firmware_window", REPO / "firmware_micropython" / "lichen" / "window.py"
 )
 _window = importlib.util.module_from_spec(_spec)
+sys.modules.setdefault("micropython", types.SimpleNamespace(const=lambda value: value))  # all it takes of MicroPython
 _spec.loader.exec_module(_window)
 _ABOUT = (REPO / "tests/wire/golden/valid/about.base_kit.json").read_bytes()
 
