@@ -5,7 +5,7 @@ LICHEN_TOOLS ?= $(CURDIR)/.tools
 export LICHEN_TOOLS
 BIN := .venv/bin
 
-.PHONY: demo test check firmware accept soak bench figures docs clean
+.PHONY: demo test check firmware accept soak soak-gateway soak-kit bench figures docs clean
 
 demo: .venv/base $(LICHEN_TOOLS)/mosquitto/mosquitto $(LICHEN_TOOLS)/micropython/micropython
 	@$(BIN)/lichen demo
@@ -36,11 +36,18 @@ accept: .venv/dev
 	-@sh tools/get_machine.sh
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m "accept or shared or systemd"
 
-# The fault suite in full, at most 20 minutes: writes docs/soak.md and build/figures.json. Needs root (a full disk) and libfaketime.
+# The fault suite in full and the kit's long runs, side by side, at most 30 minutes: writes docs/soak.md and
+# build/figures.json. Needs root (a full disk) and libfaketime.
 soak: .venv/dev firmware
 	-@sh tools/build_micropython_trace.sh
 	-@sh tools/build_micropython_frozen.sh
-	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s
+	@$(MAKE) --no-print-directory -j2 soak-gateway soak-kit
+
+soak-gateway:
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s tests/test_faults.py
+
+soak-kit:
+	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s tests/firmware
 
 # Speed of indices beside other libraries, speed beside Telegraf, cost of a year of running: about 20 minutes, and 3 more the first time. Writes docs/performance.md.
 bench: .venv/bench
