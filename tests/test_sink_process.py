@@ -14,6 +14,8 @@ import pytest
 from influxd import Influxd, wait_until
 from sink_store import Store, expected_raw
 
+from gateway import run, settings
+from gateway.errors import LichenError
 from gateway.sinks import process as module
 from gateway.sinks.cursor import SinkFiles
 from gateway.sinks.process import SinkProcess
@@ -146,6 +148,16 @@ def test_a_process_that_was_only_prepared_ends_when_told(config):
     process.prepare()
     process.stop()
     assert process.last_exit in {0, -signal.SIGTERM}
+
+
+def test_a_gateway_that_cannot_begin_leaves_no_sink_behind(config, monkeypatch):
+    made = []
+    monkeypatch.setattr(SinkProcess, "of", classmethod(lambda cls, loaded: made.append(cls(loaded.path)) or made[0]))
+    (config.parent / "store").write_text("no folder")
+    with pytest.raises((LichenError, OSError)):
+        run.make(settings.load(config))
+    assert made[0].pid is None
+    assert made[0].last_exit is not None
 
 
 def test_dead_process_is_started_again(config, store, tmp_path, monkeypatch):
