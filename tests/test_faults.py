@@ -36,7 +36,7 @@ def test_a_power_cut_of_everything_loses_no_row(mosquitto, tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(1800)
 def test_the_fault_suite_in_full(mosquitto, influxd, tmp_path):
     began_s = time.monotonic()
     cut = powercut.run(tmp_path / "powercut", influxd, past_rows=20_000, live_every_s=0.25, live_s=10, hurry=False)
@@ -53,4 +53,4 @@ def test_the_fault_suite_in_full(mosquitto, influxd, tmp_path):
     assert cut.found.made >= 2000
     assert cut.found.faults == {}, cut.found.examples
     assert cut.missing_influx == 0
-    assert time.monotonic() - began_s < 1200
+    assert time.monotonic() - began_s < 1740, "with the kit's runs beside it, half an hour"
