@@ -15,6 +15,7 @@ from faults.check import Found, compare, open_store
 from faults.scene import Plan, Scene
 
 _TELL_S = 15.0
+_ASIDE_S = 120.0  # however long the rest took: each batch that was set aside has one try a connection
 
 FULL = Plan(
     seed=20261121, kits=64, past_rows=5_300_000, events=210, long_stops=2, pause_s=(0.2, 1.6), disk_mb=2048,
@@ -97,12 +98,12 @@ def run(plan, folder, log=say):
 def drain(scene, log):
     """Wait until every kit has its receipts and nothing is dirty."""
     plan, state = scene.plan, lambda: scene.fleet.state
-    deadline_s = time.monotonic() + plan.drain_s
     wait_until(lambda: not scene.poisoner.waiting, "all poison is stored", plan.drain_s, scene)
     live = 5 * plan.kits
 
-    def empty(most, left=lambda: state()["held"]):
+    def empty(most, within_s, left=lambda: state()["held"]):
         last, moved_s, told_s = None, 0.0, time.monotonic()
+        deadline_s = told_s + within_s
         while left() > most:
             now_s = time.monotonic()
             if left() != last:
@@ -119,21 +120,20 @@ def drain(scene, log):
 
     scene.fleet.tell("drop")
     time.sleep(1.5)
-    empty(live, left=lambda: state()["held"] - 100 * state()["aside"])
+    empty(live, plan.drain_s, left=lambda: state()["held"] - 100 * state()["aside"])
     log(f"all but live rows have receipts: {state()}")
     scene.fleet.tell("calm")  # what was set aside is tried while nothing else is under way, once a connection
     scene.fleet.tell("drop")
     time.sleep(1.0)
-    empty(0, left=lambda: state()["aside"])
+    empty(0, _ASIDE_S, left=lambda: state()["aside"])
     scene.fleet.tell("hush")
     scene.fleet.tell("drop")
     time.sleep(1.0)
-    empty(0)
+    empty(0, _ASIDE_S)
     log(f"all rows have receipts: {state()}")
     with closing(open_store(scene.store)) as db:
-        left_s = deadline_s - time.monotonic()
         wait_until(lambda: not db.execute("SELECT EXISTS (SELECT 1 FROM dirty)").fetchone()[0],
-                   "nothing is to be derived", left_s, scene)  # fmt: skip
+                   "nothing is to be derived", plan.drain_s, scene)  # fmt: skip
 
 
 def verify(scene, result):
