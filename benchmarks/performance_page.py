@@ -58,8 +58,8 @@ Memory is that of both processes added up, so pages they share count twice. Disk
 
 Why a live reading writes so much: it is committed within a second, and its kit has pages of its own in the indexes of
 the log and in its derived hour; each changed page of 4 KB is written to the log and later into the file
-(`benchmarks/wal_pages.py` counts pages by table). At 1,000 kits calibrated rows and hours are 40 % of the pages,
-the two indexes of the log by kit 32 %. Larger gathering helped: commits of a second, of which InfluxDB's process is
+(`benchmarks/wal_pages.py` counts pages by table). At 1,000 kits calibrated rows, hours and indices are 54 % of them,
+the two indexes of the log by kit 28 %. Larger gathering helped: commits of a second, of which InfluxDB's process is
 told, so that it need not look; deriving a thousand kits together; marks that are kept no finer than needed; 131 MB of
 log before it is copied. Two KB would need the live rows of an hour to stand in one place without indexes until they are
 joined, every reader to look there too, and open hours to be derived every few minutes only.
