@@ -27,7 +27,6 @@ import registers  # noqa: E402
 import sensors  # noqa: E402
 
 from lichen import settings  # noqa: E402
-from lichen.mqtt import MqttError  # noqa: E402
 from lichen.node import Node  # noqa: E402
 
 DRAIN_SPEED = 20
@@ -90,11 +89,6 @@ class Ledger:
             f.write("%s,%d,%d,%d\n" % (self._kit, boot, first, last))
 
 
-def _complain(error):
-    if not isinstance(error, (OSError, MqttError)):
-        sys.print_exception(error, sys.stderr)
-
-
 def _report(node):
     ring, sampler = node.ring, node.sampler
     numbers = (
@@ -142,7 +136,6 @@ async def main(config):
     if config.get("ledger"):
         ledger = Ledger(config["ledger"], node)
         node.on_row, node.ring.on_drop = ledger.write, ledger.dropped
-    node.publisher.on_error = _complain
     if config.get("outages"):
         asyncio.create_task(faults.Weather(config["outages"]).run(node.publisher))
     sampling, publishing, others = node.start()

@@ -59,7 +59,7 @@ def build(node, board, config, flash, code):
     from lichen.publisher import Publisher
 
     tls = _tls(config["ca"]) if config.get("ca") else None
-    node.publisher = Publisher(config, node.ring, node.clock, birth, node.diag, node.dns, tls)
+    node.publisher = Publisher(config, node.ring, node.clock, birth, node.diag, node.diary.keep, node.dns, tls)
     node.timekeeper = None
     if config.get("ntp", True) and not config.get("offline"):
         from lichen.timekeeper import Timekeeper

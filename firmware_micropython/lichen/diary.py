@@ -1,7 +1,9 @@
 """Why the kit started, and what is remembered of crashes: a small bounded file, replaced as a whole."""
 
+import io
 import json
 import os
+import sys
 
 import machine
 from micropython import const
@@ -39,10 +41,19 @@ class Diary:
         """The last crash's text, or None."""
         return self._data["crash"]
 
+    def keep(self, error):
+        """Says an exception that nobody foresaw on the console, and keeps it as a crash."""
+        sys.print_exception(error, sys.stderr)
+        text = io.StringIO()
+        sys.print_exception(error, text)
+        self.note(text.getvalue())
+
     def note(self, text):
-        """Keeps a crash; nothing may fail here, least of all on the way down."""
-        self._data["crash"] = text[-_TEXT:]
-        self._keep()
+        """Keeps a crash, the same one only once; nothing may fail here, least of all on the way down."""
+        text = text[-_TEXT:]
+        if text != self._data["crash"]:
+            self._data["crash"] = text
+            self._keep()
 
     def _keep(self):
         try:

@@ -23,16 +23,18 @@ _DIAG_MS = const(600_000)
 
 class Publisher:
     """`config`: kit, host, port, user, password, base, receipts. `about`: payload of the birth certificate; `diag()`:
-    one of the health message; `server()`: (address, port) of the DNS server; `tls`: a context, or None.
+    one of the health message; `unforeseen(error)` is told of what is not the network's; `server()`: (address, port) of
+    the DNS server; `tls`: a context, or None.
     """
 
-    def __init__(self, config, ring, clock, about, diag=None, server=None, tls=None):
+    def __init__(self, config, ring, clock, about, diag, unforeseen, server, tls):
         self._config = config
         self._ring = ring
         self._clock = clock
         self._about = about
         self._diag = diag
         self._diag_at = None
+        self._unforeseen = unforeseen
         self._server = server
         self._tls = tls
         self._topic = config["base"] + "/" + config["kit"] + "/"
@@ -45,7 +47,6 @@ class Publisher:
         self._down = self._failure = None
         self.beats = 0  # moves whenever the task does
         self.connects = 0
-        self.on_error = None  # called with each exception; the host prints those that are not the network's
 
     def wake(self):
         """There may be something to send."""
@@ -79,9 +80,10 @@ class Publisher:
             connects = self.connects
             try:
                 await self._session()
+            except (OSError, mqtt.MqttError):  # the network's: the next connection is the answer
+                pass
             except Exception as e:  # noqa: BLE001  whatever it is, sampling goes on and so does trying
-                if self.on_error:
-                    self.on_error(e)
+                self._unforeseen(e)
             delay = 1 if self.connects != connects else min(_BACKOFF_S, delay * 2)
             await self._back_off(500 * delay + random.getrandbits(16) * 500 * delay // 65536)
 
@@ -100,7 +102,7 @@ class Publisher:
         self._failure = None
         tasks = []
         try:
-            address = await resolve(c["host"], self._server() if self._server else None)
+            address = await resolve(c["host"], self._server())
             self.beats += 1
             await self._link.open(address, c["port"], self._hello(), self._tls, c["host"])
             for part in (self._receive, self._send, self._link.keep_alive):
@@ -158,7 +160,7 @@ class Publisher:
 
     async def _send_diag(self):
         now = time.ticks_ms()
-        if not self._diag or (self._diag_at is not None and time.ticks_diff(now, self._diag_at) < _DIAG_MS):
+        if self._diag_at is not None and time.ticks_diff(now, self._diag_at) < _DIAG_MS:
             return
         self._diag_at = now
         payload = self._diag()

@@ -1,8 +1,6 @@
 """What a board's main.py starts: reads /config.json, keeps Wi-Fi up, runs the node. Not run on a real board."""
 
 import asyncio
-import io
-import sys
 import time
 
 import machine
@@ -61,9 +59,6 @@ def start(path="/config.json", flash=""):
     except (
         Exception
     ) as e:  # the publisher has its own boundary: this is a sensor's driver, the flash or the configuration
-        sys.print_exception(e)
-        text = io.StringIO()
-        sys.print_exception(e, text)
-        Diary(flash + "/diary.json").note(text.getvalue())
+        Diary(flash + "/diary.json").keep(e)
         time.sleep(5)  # time for Ctrl-C on the console; where the watchdog runs it bites soon after
         machine.reset()

@@ -32,6 +32,8 @@ from lichen.cycles import Cycles
 from lichen.keeper import Keeper
 from lichen.memory import largest_block
 from lichen.meter import Meter
+from lichen.mqtt import MqttError
+from lichen.publisher import Publisher
 from lichen.ring import Ring
 from lichen.sampler import Sampler
 from lichen.watch import Watch
@@ -577,6 +579,31 @@ def diaries():
     diary.Diary("/no/such/folder/diary").note("lost, and nothing raised")
 
 
+def mistakes():
+    """What the publisher did not foresee is kept as a crash, once, and it tries again; the network's is passed over."""
+    d = diary.Diary(FOLDER + "/mistakes.json")
+    p = Publisher(
+        {"base": "b", "kit": "k"}, Ring(FOLDER + "/mistakes", 1, ("seq", "up")), None, b"", None, d.keep, None, None
+    )
+    kept = []
+    d._keep = lambda: kept.append(d.crash)
+    meets = [OSError(110), MqttError("refused"), ValueError("a mistake"), ValueError("a mistake"), OSError(104)]
+
+    async def session():
+        if len(meets) == 1:
+            p._closing = True
+        error = meets.pop(0)
+        raise error
+
+    async def at_once(ms):
+        pass
+
+    p._session, p._back_off = session, at_once
+    asyncio.run(p.run())
+    assert not meets and len(kept) == 1
+    assert "ValueError: a mistake" in d.crash
+
+
 def configuration():
     """Replaced as a whole, refused when it lacks something, found beside its place after a cut."""
     path = FOLDER + "/config.json"
@@ -633,7 +660,7 @@ def names():
 
 PARTS = (
     bosch, electrodes, drivers, detection, states, clocks, steps, cycles, keeping, broken_flash,
-    patience, memory, watchdog, diaries, starting,
+    patience, memory, watchdog, diaries, mistakes, starting,
     configuration, names,
 )  # fmt: skip
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_pure_parts(request, bits):
 
 WITH_STAND_INS = [
     "bosch", "electrodes", "drivers", "detection", "states", "clocks", "steps", "cycles", "keeping", "broken_flash",
-    "patience", "memory", "watchdog", "diaries", "starting", "configuration", "names",
+    "patience", "memory", "watchdog", "diaries", "mistakes", "starting", "configuration", "names",
 ]  # fmt: skip
 
 
