@@ -29,8 +29,6 @@ _LONG: Final = re.compile(rb"\d{19}")
 _SEPARATORS: Final = bytes.maketrans(b"[]", b"  ")
 _MOST: Final = 10**18
 _SET_IN_THIS_BOOT: Final = 2
-_HALF_SECONDS: Final = 7200
-"""Of an hour."""
 
 
 class Run(NamedTuple):
@@ -54,7 +52,7 @@ class Run(NamedTuple):
             yield self.hour_from, self.values, self.time_from_s, self.time_to_s
             return
         times_s = self.values[:, self.layout.t]
-        hours = (2 * times_s - self.interval_s) // _HALF_SECONDS  # as `hour_of`, of intervals that are all as long
+        hours = hour_of(times_s * 1000, self.interval_s)
         cuts = [0, *(np.flatnonzero(hours[1:] != hours[:-1]) + 1).tolist(), len(hours)]
         for start, end in pairwise(cuts):
             yield int(hours[start]), self.values[start:end], int(times_s[start]), int(times_s[end - 1])

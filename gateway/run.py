@@ -1,5 +1,6 @@
 """One gateway from its configuration file until it is told to stop: what `lichen run` does."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,14 +27,12 @@ def run(config: Path) -> None:
 
 def make(loaded: Settings) -> "Gateway":
     """Return the gateway of a configuration; its sink's process and this one load what they need side by side."""
-    sink = SinkProcess.of(loaded)
-    if sink:
-        sink.prepare()
-    try:
+    with ExitStack() as where_it_cannot_begin:
+        if sink := SinkProcess.of(loaded):
+            sink.prepare()
+            where_it_cannot_begin.callback(sink.stop)
         from gateway.service import Gateway
 
-        return Gateway(loaded, sink=sink)
-    except BaseException:
-        if sink:
-            sink.stop()
-        raise
+        gateway = Gateway(loaded, sink=sink)
+        where_it_cannot_begin.pop_all()
+    return gateway

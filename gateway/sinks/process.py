@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -197,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LichenError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    if settings.influx is None:
+    if (influx := settings.influx) is None:
         sys.stderr.write(f"{settings.path}: there is no section [influx]; add it, or do not start this sink\n")
         return 1
     # Nothing here is linear algebra: its threads would cost more than all else at the start (OpenBLAS reads this).
@@ -205,9 +204,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from gateway.sinks.influx import InfluxSink  # which imports numpy
 
     parent = _Parent()
-    sink = partial(
-        InfluxSink, settings.influx, settings.beside(settings.influx.token_file), settings.store_dir, parent.tell
-    )
     stop, news, failed = threading.Event(), threading.Event(), threading.Event()
     ended, end = os.pipe()
 
@@ -216,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if parent.speaks:
                 news.wait()
             if not stop.is_set():
-                sink().run(stop, news)
+                InfluxSink(influx, settings.beside(influx.token_file), settings.store_dir, parent.tell).run(stop, news)
         except BaseException:
             failed.set()
             raise

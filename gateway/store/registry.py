@@ -92,7 +92,7 @@ def histories(db: sqlite3.Connection, kits: Sequence[str]) -> dict[str, KitHisto
 
 def kits_with_sites(db: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return every kit with the site of its last line, by kit."""
-    return [(kit, one.site(_FOR_EVER)) for kit, one in histories(db, _names(db)).items()]
+    return [(kit, KitHistory(kit, lines, {}).site(_FOR_EVER)) for kit, lines in _sites(db, _names(db)).items()]
 
 
 def kits_with_history(db: sqlite3.Connection) -> list[tuple[str, set[str]]]:
