@@ -56,13 +56,12 @@ Gateway and sink run as `lichen run` starts them, everything on. The store holds
 InfluxDB has them. How late a reading is: from its publication until a query that is repeated every 0.1 s has found it.
 Memory is that of both processes added up, so pages they share count twice. Disk is what the kernel charges to them.
 
-Why a live reading writes so much: it is committed within a second, and its kit has pages of its own in the indexes of
-the log and in its derived hour; each changed page of 4 KB is written to the log and later into the file
-(`benchmarks/wal_pages.py` counts pages by table). At 1,000 kits calibrated rows, hours and indices are 54 % of them,
-the two indexes of the log by kit 28 %. Larger gathering helped: commits of a second, of which InfluxDB's process is
-told, so that it need not look; deriving a thousand kits together; marks that are kept no finer than needed; 131 MB of
-log before it is copied. Two KB would need the live rows of an hour to stand in one place without indexes until they are
-joined, every reader to look there too, and open hours to be derived every few minutes only.
+Kits send for four minutes before it is measured: a gateway that has just begun derives often, then less and less.
+
+What a live reading writes: it is committed within a second, and each changed page of 4 KB is written to the log and
+later into the file (`benchmarks/wal_pages.py` counts pages by table). Live rows of all kits share pages without an
+index until they are gathered, a thousand kits are derived together every five minutes, the log grows to 131 MB before
+it is copied, and InfluxDB's process is told of commits, so that it need not look. With few kits a page holds few rows.
 """,
     "Indices": """
 One process, one thread, CPU time, the best of several rounds in which all take turns. The peers, python-aqi, pyairnow,

@@ -25,12 +25,13 @@ _CATCH_UP_S = 600
 class _Kits(threading.Thread):
     """Publishes the row of each kit when its minute ends; notes when."""
 
-    def __init__(self, port, kits, first, start_s, seconds):
+    def __init__(self, port, kits, first, start_s, *, unseen_s, seconds):
         super().__init__(daemon=True)
+        self._counted_from_s = time.time() + unseen_s
         self.sent_s = {}
         self.late_s = 0.0
         self._feeder = Feeder(port)
-        self._first, self._start_s, self._until_s = first, start_s, time.time() + seconds
+        self._first, self._start_s, self._until_s = first, start_s, time.time() + unseen_s + seconds
         self._kits = kits
 
     def run(self):
@@ -48,14 +49,18 @@ class _Kits(threading.Thread):
     def _publish(self, kit, seq, ends_s):
         (row,) = stores.wire_rows(kit, self._kits, seq, 1, self._start_s)
         now_s = time.time()
-        self.sent_s[payloads.kit_name(kit), seq] = now_s
-        self.late_s = max(self.late_s, now_s - ends_s)
+        if now_s >= self._counted_from_s:
+            self.sent_s[payloads.kit_name(kit), seq] = now_s
+            self.late_s = max(self.late_s, now_s - ends_s)
         values = (row[0], row[1], row[2], *row[7:])
         self._feeder.publish([(f"{payloads.BASE}/{payloads.kit_name(kit)}/obs", payloads.wire(kit, [values]))])
 
 
-def run(folder, influxd_binary, *, kits, minutes, hours, profile=False):
-    """Return what was measured, as JSON may hold it."""
+def run(folder, influxd_binary, *, kits, minutes, hours, warm_minutes, profile=False):
+    """Return what was measured, as JSON may hold it.
+
+    Kits send for `warm_minutes` before: a gateway that has just begun derives often, and then less and less.
+    """
     past = hours * 60
     start_s = int(time.time()) - past * payloads.STEP_S
     stores.fill(folder / "store", kits, past, start_s, live_minutes=min(70, past))
@@ -67,18 +72,20 @@ def run(folder, influxd_binary, *, kits, minutes, hours, profile=False):
             # Kits have gone on meanwhile; what they measured before now is left out.
             first = max(past, math.ceil((time.time() + _SETTLE_S - start_s) / payloads.STEP_S) - 1)
             time.sleep(start_s + (first + 1) * payloads.STEP_S - time.time())
-            sender = _Kits(broker.port, kits, first, start_s, minutes * 60)
+            sender = _Kits(broker.port, kits, first, start_s, unseen_s=warm_minutes * 60, seconds=minutes * 60)
+            sender.start()
+            time.sleep(warm_minutes * 60)
             others = Others([broker.cpu_s, lambda: cpu_s([server.process.pid]), gateway.cpu_s])
             before = gateway.cpu_s(), gateway.written_bytes(), cpu_s([server.process.pid]), time.monotonic()
             sink_before = _sink_use(gateway)
-            sender.start()
             watch = _Watch(server, gateway, sender)
             watch.run()
             seconds = time.monotonic() - before[3]
             found = watch.result()
             sent = len(sender.sent_s)
             found |= {
-                "kits": kits, "hours_before": hours, "minutes": round(seconds / 60, 2), "readings": sent,
+                "kits": kits, "hours_before": hours, "warm_minutes": warm_minutes,
+                "minutes": round(seconds / 60, 2), "readings": sent,
                 "cpu_pct": round(100 * (gateway.cpu_s() - before[0]) / seconds, 2),
                 "disk_bytes_per_reading": round((gateway.written_bytes() - before[1]) / sent),
                 "influxd_cpu_pct": round(100 * (cpu_s([server.process.pid]) - before[2]) / seconds, 1),

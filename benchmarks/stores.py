@@ -7,15 +7,20 @@ from itertools import groupby
 import payloads
 from payloads import COLUMNS, STEP_S
 
+from gateway.bulk import read_runs
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
 from gateway.settings import Derive
 from gateway.store.database import open_writer, transaction
 from gateway.store.raw import RawWriter
-from gateway.wire import Batch
+from gateway.wire import Batch, decode_batch
 
 HOUR_S = 3600
-_DERIVE_EVERY_ROWS = 2_000_000
+_SAY_EVERY_MINUTES = 100_000
+_DERIVE_EVERY_ROWS = 60_000
+"""So that derived hours stand in the order of time, as they do where kits have sent all the while."""
+_DERIVE_EVERY_MINUTES = 5
+"""Of live rows."""
 
 
 def offset_s(kit, kits):
@@ -52,9 +57,13 @@ def _fill(folder, kits, minutes, start_s, live_minutes):
         if count >= _DERIVE_EVERY_ROWS:
             count = 0
             _derive(deriver)
+        if first % _SAY_EVERY_MINUTES == 0:
             print(f"  {first * kits / 1e6:.1f} of {minutes * kits / 1e6:.1f} million rows", flush=True)
-    for first in range(minutes - live_minutes, minutes):
-        _commit(db, writer, kits, first, 1, start_s)
+    for minute in range(minutes - live_minutes, minutes):
+        _commit_live(db, writer, kits, minute, start_s)
+        if minute % _DERIVE_EVERY_MINUTES == 0 or minute == minutes - 1:
+            _gather(db, writer)
+            _derive(deriver)
     _derive(deriver)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -68,8 +77,27 @@ def _commit(db, writer, kits, first, count, start_s):
                 chosen = list(part)
                 name, received_ms = payloads.kit_name(kit), chosen[-1][2] * 1000 + 200
                 batch = Batch(v=1, boot=payloads.boot_of(kit), first=0, cols=COLUMNS, rows=chosen)
-                writer.add(name, batch, received_ms, 0, live=count == 1)
+                writer.add(name, batch, received_ms, 0, live=False)
                 writer.heard(name, received_ms)
+        writer.flush()
+
+
+def _commit_live(db, writer, kits, minute, start_s):
+    """Store a row of each kit as intake stores them."""
+    sent = [payloads.rows(kit, minute, 1, start_s + offset_s(kit, kits)) for kit in range(kits)]
+    messages = [payloads.wire(kit, rows) for kit, rows in enumerate(sent)]
+    with transaction(db):
+        for kit, (rows, message, run) in enumerate(zip(sent, messages, read_runs(messages), strict=True)):
+            name, received_ms = payloads.kit_name(kit), rows[-1][2] * 1000 + 200
+            writer.heard(name, received_ms)
+            if writer.add_run(name, run, received_ms, 0, live=True) is None:
+                writer.add(name, decode_batch(message), received_ms, 0, live=True)
+        writer.flush()
+
+
+def _gather(db, writer):
+    with transaction(db):
+        writer.gather()
         writer.flush()
 
 

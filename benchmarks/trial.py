@@ -122,7 +122,8 @@ class _Derived:
         """Return how many points InfluxDB is to hold of each measurement; None while not all is stored and derived."""
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"{self._path.as_uri()}?mode=ro", uri=True)) as db:
             rows, waits, hours, indices = db.execute(
-                "SELECT (SELECT sum(row_count) FROM chunk), (SELECT count(*) FROM dirty), "
+                "SELECT (SELECT coalesce(sum(row_count), 0) FROM chunk) + (SELECT count(*) FROM fresh), "
+                "(SELECT count(*) FROM dirty) + (SELECT count(*) FROM fresh), "
                 "(SELECT count(*) FROM hour), (SELECT count(*) FROM site_index)"
             ).fetchone()
             if rows == readings and not waits:
