@@ -14,7 +14,7 @@ from gateway.broker import Message
 from gateway.bulk import Run, read_runs
 from gateway.settings import DeadLetters as Limits
 from gateway.settings import Store
-from gateway.store import counters, deadletters, health, kits
+from gateway.store import counters, deadletters, fresh, health, kits
 from gateway.store.database import read_meta, transaction, write_meta
 from gateway.store.deadletters import Letter
 from gateway.store.raw import RawWriter
@@ -199,6 +199,16 @@ class Intake:
             self._said_full.add("")
             log.warning("all dead letters together are too many; the oldest of the kit with most go, and are counted")
 
+    def gather(self) -> None:
+        """Make chunks of the rows that came one by one, which can be derived then."""
+        if self._raw.is_to_gather:
+            self._commit(self._raw.gather)
+
+    @property
+    def has_many_fresh(self) -> bool:
+        """Whether rows are to be gathered whatever the time."""
+        return self._raw.fresh_count >= fresh.MOST_ROWS
+
     def release_waiting(self) -> int:
         """Place rows whose time has become known, or has come; returns how many, 0 once none is left."""
         return self._commit(lambda: self._raw.release_waiting(now_ms(), self._error_s))
@@ -294,14 +304,16 @@ class Intake:
         health.add(self._db, number, message.received_ms, numbers)
 
     def _store_batch(self, kit: str, message: Message, run: Run | None, *, live: bool) -> None:
-        added = None if run is None else self._raw.add_run(kit, run, message.received_ms, self._error_s)
+        added = None if run is None else self._raw.add_run(kit, run, message.received_ms, self._error_s, live=live)
         if run is not None and added is not None:
             boot = run.boot
         else:
             batch = wire.decode_batch(message.payload)
             boot, added = batch.boot, self._raw.add(kit, batch, message.received_ms, self._error_s, live=live)
         self._owed.setdefault(kit, set()).add(boot)
-        self._count(kit, message, batches=1, rows=added.new, late_rows=added.late, duplicates=added.duplicates)
+        if not added.is_counted:
+            self._count(kit, message, batches=1, rows=added.new, duplicates=added.duplicates)
+        self._count(kit, message, late_rows=added.late)
         if added.conflicts:
             seqs = ", ".join(str(s) for s in added.conflicts[:10])
             raise WireError(Reason.CONFLICT, f"other content is stored under seq {seqs}")

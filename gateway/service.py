@@ -121,6 +121,7 @@ class Gateway:
         self._last_count = 0  # messages of the last commit
         self._backlog = False  # many messages were stored at once since hours were last derived
         self._pace = Pace()
+        self._derived = 0  # hours in the last step
         self._greeted_generation = 0
         self._announce_at_s: list[float] = []
         self._next_minute_s = 0.0
@@ -243,7 +244,9 @@ class Gateway:
             fine = attempt("keeping the store in order", self._housekeeper.step) and fine
             self._next_housekeeping_s = time.monotonic() + self._housekeeper.wait_s
         is_behind = self._deriver.waiting or self._backlog
-        if (begins := self._pace.is_due()) or (is_behind and self._broker.inbox.empty()):
+        if (begins := self._pace.is_due()) or self._intake.has_many_fresh:
+            fine = attempt("gathering readings", self._intake.gather) and fine
+        if begins or (is_behind and self._broker.inbox.empty()):
             fine = self._derive(begins_round=begins) and fine
         return attempt("sending receipts", self._intake.send_receipts) and fine
 
@@ -270,16 +273,17 @@ class Gateway:
         return messages
 
     def _derive(self, *, begins_round: bool) -> bool:
-        started_s, self._backlog = time.thread_time(), False
+        started_s, self._backlog, self._derived = time.thread_time(), False, 0
         fine = self._attempts.attempt("deriving", self._derive_step)
-        self._pace.worked(time.thread_time() - started_s, begins_round=begins_round)
+        self._pace.worked(self._derived, time.thread_time() - started_s, begins_round=begins_round)
         self._derive_part.attempted()
         if self._deriver.waiting or not fine:
             self._derive_part.begin("hours to derive")
         return fine
 
     def _derive_step(self) -> None:
-        if self._deriver.step():
+        self._derived = self._deriver.step()
+        if self._derived:
             self._wake_sink()
 
     def _wake_sink(self) -> None:

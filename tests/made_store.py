@@ -67,6 +67,14 @@ class MadeStore:
             self.writer.set_about(kit, 0, payload)
 
 
+def gather(db: sqlite3.Connection) -> None:
+    """Make the rows that came one by one derivable, as the gateway does before each round."""
+    writer = RawWriter(db)
+    with transaction(db):
+        writer.gather()
+        writer.flush()
+
+
 def day_of_air(t: int) -> float:
     """PM2.5 [µg/m³] that looks like a city's: two rush hours, a slow swell, some noise without chance."""
     hour = t % DAY_S / HOUR_S

@@ -18,7 +18,8 @@ from calibration.no2_label import EXAMPLE
 from gateway.derive.chain import Stretch, derive_hours
 from gateway.export import iso_time
 from gateway.records import Flag, Readings, Reason, Void
-from gateway.store import derived, losses
+from gateway.store import losses
+from gateway.store.air_pack import air_content
 
 WIDTHS = ((60, 3.0, 0.2), (3600, 1.0, 0.1), (86_400, 0.5, 0.05))
 
@@ -89,7 +90,7 @@ def test_an_hour_has_the_same_bounds_whatever_hours_are_derived_with_it():
             both.time_error_s[rows], both.rev[rows], {n: v[rows] for n, v in both.columns.items()},
         )  # fmt: skip
         ((air_alone, hour_alone),) = hours_of(alone, record())
-        assert derived.air_content(air_alone) == derived.air_content(air)
+        assert air_content(air_alone) == air_content(air)
         assert hour_alone == hour
 
 

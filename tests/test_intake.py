@@ -89,12 +89,15 @@ def test_a_message_is_acknowledged_after_its_rows_are_committed(bench):
 
 def test_nothing_is_acknowledged_when_the_commit_fails(bench):
     bench.send(batch([1], bench=bench))
-    bench.db.execute("CREATE TRIGGER full BEFORE INSERT ON chunk BEGIN SELECT RAISE(ABORT, 'disk full'); END")
+    for table in ("chunk", "fresh"):
+        bench.db.execute(
+            f"CREATE TRIGGER full_{table} BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'disk full'); END"
+        )
     later = batch([2], bench=bench)
     with pytest.raises(sqlite3.Error):
         bench.send(later)
     assert bench.acknowledged == [1]
-    bench.db.execute("DROP TRIGGER full")
+    bench.db.executescript("DROP TRIGGER full_chunk; DROP TRIGGER full_fresh")
     bench.send(later)
     assert bench.acknowledged == [1, 2]
     assert bench.rows() == {("kit-1", 7, 1), ("kit-1", 7, 2)}

@@ -10,6 +10,7 @@ import independent
 import main_job
 import pytest
 from influxd import Influxd
+from made_store import gather
 
 from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
@@ -170,6 +171,7 @@ def iso(time_ms):
 
 def derive_all(db):
 
+    gather(db)
     deriver = Deriver(db, Recipe.of(Derive()))
     while deriver.step():
         pass

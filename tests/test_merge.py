@@ -14,8 +14,9 @@ from gateway.derive.recipe import Recipe
 from gateway.derive.verify import verify
 from gateway.records import HOUR_MS
 from gateway.settings import Derive
-from gateway.store import merge, readings
+from gateway.store import chunks, merge, readings
 from gateway.store.changes import changes
+from gateway.store.chunks import Packed
 from gateway.store.database import last_revision, open_writer, transaction
 from gateway.store.log import LOOSE_MS
 from gateway.store.merge import QUIET_MS, merge_quiet
@@ -122,8 +123,8 @@ def test_an_hour_is_joined_once_nothing_of_it_came_for_an_hour_and_again_after_a
     assert merge_quiet(log.db, last_ms + 3 * QUIET_MS - 1) == merge.Merged()
     assert merge_quiet(log.db, last_ms + 3 * QUIET_MS + LOOSE_MS) == merge.Merged(1, 2, 1)
     assert readings.read(log.db, "kit-1", 0, 10**7).seq.tolist() == [1, 2, 3, 4]
-    (packed,) = log.db.execute("SELECT rows FROM chunk").fetchone()
-    assert np.frombuffer(packed, "<i4").reshape(4, -1)[:, 0].tolist() == [1, 2, 3, 4]
+    packed = Packed(*log.db.execute("SELECT width, rows FROM chunk").fetchone())
+    assert chunks.unpack(packed, len(PM))[:, 0].tolist() == [1, 2, 3, 4]
 
 
 def test_a_mark_of_a_clock_that_was_ahead_does_not_wait_for_it(log):

@@ -30,6 +30,7 @@ from gateway.derive.verify import verify
 from gateway.records import Void
 from gateway.settings import Derive
 from gateway.store import calibrations, deadletters, derived, merge, readings, registry, voids
+from gateway.store.air_pack import air_content
 from gateway.store.calibrations import StoredCalibration
 from gateway.store.database import last_revision, transaction
 
@@ -127,10 +128,23 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, seconds):
         self.now_ms += 1000 * seconds
 
+    @rule(
+        kit=st.sampled_from(KITS), boot=st.sampled_from(BOOTS), start=st.integers(0, SPAN - 1),
+        count=st.integers(1, SPAN), breaks=st.one_of(st.none(), st.integers(0, 3000)),
+    )  # fmt: skip
+    def send_one_by_one(self, kit, boot, start, count, breaks):
+        for seq in range(start, min(start + count, SPAN)):
+            self.now_ms = max(self.now_ms, 1000 * (T0 + 30 * 3600 + 1800 * seq))
+            self.send(kit, boot, seq, 1, 1, "obs", breaks if seq % 3 == 0 else None)
+
     @rule(data=st.data())
     def send_again(self, data):
         if self.sent:
             self.bench.send(data.draw(st.sampled_from(self.sent)))
+
+    @rule(breaks=st.one_of(st.none(), st.integers(0, 3000)))
+    def gather(self, breaks):
+        self.broken(self.bench.intake.gather, breaks)
 
     @rule(breaks=st.one_of(st.none(), st.integers(0, 8000)))
     def derive(self, breaks):
@@ -264,6 +278,7 @@ class Life(RuleBasedStateMachine):
     def settle(self, bench, release):
         while release():
             pass
+        bench.intake.gather()
         deriver = Deriver(bench.db, RECIPE)
         while deriver.step():
             pass
@@ -300,7 +315,7 @@ def everything(db):
     for some in readings.waiting(db):
         for seq in some.seq.tolist():
             found["raw", some.kit, some.boot, seq] = "waits"
-    found |= {("air", a.kit, a.hour): (a.site, a.cal, derived.air_content(a)) for a in derived.read_air(db)}
+    found |= {("air", a.kit, a.hour): (a.site, a.cal, air_content(a)) for a in derived.read_air(db)}
     found |= {("hour", h.kit, h.hour): msgspec.structs.replace(h, rev=0) for h in derived.read_hours(db)}
     found |= {("index", i.site, i.scheme, i.hour): msgspec.structs.replace(i, rev=0) for i in derived.read_indices(db)}
     return found

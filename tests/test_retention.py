@@ -67,6 +67,7 @@ class House(Bench):
             while self.intake._raw.release_waiting(self.now_ms, self.error_s):
                 pass
             self.intake._raw.flush()
+        self.intake.gather()
         deriver = Deriver(self.db, RECIPE)
         while deriver.step():
             pass

@@ -17,6 +17,7 @@ from gateway.derive.methods import Methods
 from gateway.derive.recipe import Recipe
 from gateway.records import HourRecord, IndexRecord
 from gateway.store import derived, readings, registry, times
+from gateway.store.air_pack import air_content
 from gateway.store.database import AIR_HORIZON, RECORD_HORIZON, horizon_hour, snapshot
 from gateway.store.seqset import runs
 
@@ -93,12 +94,12 @@ def _verify_hours(db: sqlite3.Connection, recipe: Recipe, kit: str, span: tuple[
     ]  # fmt: skip
     for pairs in chain.derive_hours(stretches, correction=recipe.correction):
         for air, hour in pairs:
-            computed["air", air.hour] = derived.air_content(air)
+            computed["air", air.hour] = air_content(air)
             computed["hour", hour.hour] = hour
     air_horizon = horizon_hour(db, AIR_HORIZON)
     stored: dict[tuple[str, int], object] = {}
     for air in derived.read_air(db, kit=kit, hour_from=first, hour_to=last + 1):
-        stored["air", air.hour] = derived.air_content(air)
+        stored["air", air.hour] = air_content(air)
     for record in derived.read_hours(db, kit=kit, hour_from=first, hour_to=last + 1):
         stored["hour", record.hour] = _without_revision(record)
     for name in sorted(computed.keys() | stored.keys()):

@@ -42,7 +42,9 @@ class Boot:
     """What of it stands in the store."""
     grown: set[int] = field(default_factory=set)
     swallowed: set[int] = field(default_factory=set)
-    """Starts of stored intervals that are longer, and of those that are part of another, since the last flush."""
+    """Starts of stored intervals that are longer, and of those that are part of another, and are not written yet."""
+    writes_covers: bool = False
+    """Whether they are to be written at the next flush: not for rows that came alone, which tell it themselves."""
 
     def receipt(self) -> int:
         """Return the seq up to which every row is settled or was never held by the kit; first_seq - 1 for none."""
@@ -55,17 +57,20 @@ class Boot:
             self.moved, clock.offset_s, clock.offset_seq, clock.live_from_ms, clock.live_to_ms, clock.live_offset_ms
         )  # fmt: skip
 
-    def is_due(self) -> bool:
-        """Tell whether what stands in the store is too old.
+    def is_due(self, *, by_time: bool) -> bool:
+        """Tell whether what stands in the store is too old; `by_time`: when it was last heard counts too.
 
         `first_seq` changes with each live row, and says something only at a gap: a page less to write for each.
         """
-        if (old := self.written) is None or old.others != self.others() or self.heard_ms > old.heard_ms + HEARD_MS:
+        if (old := self.written) is None or old.others != self.others():
+            return True
+        if by_time and self.heard_ms > old.heard_ms + HEARD_MS:
             return True
         return self.settled.end_of_run(old.first_seq) != self.receipt()
 
-    def cover(self, low: int, high: int) -> None:
-        """Note that these rows are stored."""
+    def cover(self, low: int, high: int, *, is_single: bool = False) -> None:
+        """Note that these rows are stored; what is told by fresh rows is written when they are gathered."""
+        self.writes_covers |= not is_single
         self.settled.add(low, high)
         (start, _), parts = self.stored.add(low, high)
         self.grown.add(start)
@@ -130,10 +135,9 @@ class Boots:
         rows = []
         for kit, number in sorted(self._changed):
             boot = self._known[kit, number]
-            self._write("cover", kit, number, boot.stored, boot.grown, boot.swallowed)
-            boot.grown.clear()
-            boot.swallowed.clear()
-            if boot.is_due():
+            if told := boot.writes_covers:
+                self._write_covers(kit, number, boot)
+            if boot.is_due(by_time=told):
                 boot.written = _Written(boot.first_seq, boot.heard_ms, boot.others())
                 rows.append((kit, number, boot.first_seq, boot.heard_ms, *boot.others()))
         self._db.executemany(
@@ -143,6 +147,8 @@ class Boots:
         )
         self._changed.clear()
         if len(self._known) > _KNOWN_BOOTS:
+            for (kit, number), boot in self._known.items():
+                self._write_covers(kit, number, boot)
             self._known.clear()
 
     def _keep(self, kit: int, number: int, boot: Boot) -> Boot:
@@ -154,6 +160,12 @@ class Boots:
             f"SELECT seq_from, seq_to FROM {table} WHERE kit = ? AND boot = ?",  # noqa: S608 - cover or settled
             (kit, number),
         ).fetchall()
+
+    def _write_covers(self, kit: int, number: int, boot: Boot) -> None:
+        self._write("cover", kit, number, boot.stored, boot.grown, boot.swallowed)
+        boot.grown.clear()
+        boot.swallowed.clear()
+        boot.writes_covers = False
 
     def _write(
         self, table: str, kit: int, number: int, intervals: SeqSet, grown: AbstractSet[int], gone: AbstractSet[int]

@@ -9,8 +9,10 @@ import numpy as np
 
 from gateway.records import AirHour, HealthRecord, HourRecord, IndexRecord
 from gateway.store import health, tombstones
+from gateway.store.air_pack import unpack_air
 from gateway.store.database import last_revision
-from gateway.store.derived import decode_hour, decode_index, unpack_air
+from gateway.store.derived import decode_hour, decode_index
+from gateway.store.fresh import of_all
 from gateway.store.rawtable import RawTable, tables
 from gateway.store.readings import CHUNK_COLUMNS, Chunk
 from gateway.store.standing import take_air
@@ -104,9 +106,12 @@ def _chunks(
     db: sqlite3.Connection, after: int, high: int, record_limit: int
 ) -> Iterator[tuple[int, int, tuple[str, Chunk]]]:  # fmt: skip
     found = db.execute(
-        f"SELECT chunk.row_count, kit.name, {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
-        "WHERE chunk.rev > ? AND chunk.rev <= ? AND hour IS NOT NULL ORDER BY chunk.rev",
-        (after, high),
+        of_all(
+            f"SELECT chunk.row_count, kit.name, {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
+            "WHERE chunk.rev > :after AND chunk.rev <= :high AND hour IS NOT NULL"
+        )
+        + " ORDER BY rev",
+        {"after": after, "high": high},
     )
     for number, (count, name, *chunk) in enumerate(found, 1):
         # The last one that may come ends the batch, however few rows there are.

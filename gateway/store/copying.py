@@ -128,7 +128,10 @@ def counts(db: sqlite3.Connection) -> dict[str, int]:
     ]
     found = {name: int(db.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]) for name in tables}  # noqa: S608 - names of tables
     (found["readings"],) = db.execute("SELECT coalesce(sum(row_count), 0) FROM chunk").fetchone()
+    found["readings"] += found.get("fresh", 0)
     (found["revision"],) = db.execute("SELECT value FROM revision").fetchone()
+    if found.get("fresh"):
+        (found["revision"],) = db.execute("SELECT max(rev) FROM fresh").fetchone()
     return found
 
 

@@ -14,5 +14,10 @@ def add(db: sqlite3.Connection, kit: int, counts: Mapping[str, int]) -> None:
 
 
 def totals(db: sqlite3.Connection) -> dict[str, int]:
-    """Return the sums over all kits."""
-    return dict(db.execute("SELECT name, sum(value) FROM counter GROUP BY name"))
+    """Return the sums over all kits; a row that came alone is counted itself until it is gathered."""
+    return dict(
+        db.execute(
+            "SELECT name, sum(value) FROM (SELECT name, value FROM counter UNION ALL SELECT name, 1 FROM fresh "
+            "CROSS JOIN (SELECT 'batches' AS name UNION ALL SELECT 'rows')) GROUP BY name"
+        )
+    )

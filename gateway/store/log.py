@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from gateway.clock import Receipt, Wait
 from gateway.records import NULL, Ints, TimeSource
-from gateway.store import chunks, database, tombstones
+from gateway.store import chunks, database, fresh, tombstones
 from gateway.store.chunks import Packed, Row
-from gateway.store.database import take_revisions
+from gateway.store.database import last_revision, take_revisions
+from gateway.store.fresh import FreshRow, Gathered
 from gateway.wire import Layout, layout_of
 
+_FOR_EVER_MS: Final = 2**62
 LOOSE_MS: Final = 300_000
 """When an hour was last heard of is kept no finer: a page less to write for each live row."""
 
@@ -48,6 +50,15 @@ class _Pending:
     """Those that came one by one; the others are tables already."""
 
 
+class _Single(NamedTuple):
+    """A row [1, columns] that came alone, and the time that it has."""
+
+    key: ChunkKey
+    table: Ints
+    time_ms: int
+    received_ms: int
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A chunk that was taken out of the log, to be placed again."""
@@ -78,6 +89,10 @@ class ChunkLog:
         self._dirty: set[tuple[int, int]] = set()
         self._horizon: int | None = None
         self._kits: set[int] = set()  # of which something is pending
+        self._singles: list[_Single] = []
+        self._fresh_from_ms: dict[int, int] = {}  # by kit, the earliest time of those that are not gathered
+        self._gathered: list[Gathered] = []
+        self.fresh_count = 0
 
     def forget(self) -> None:
         """Drop what is held in memory."""
@@ -86,6 +101,10 @@ class ChunkLog:
         self._withdrawn.clear()
         self._dirty.clear()
         self._kits.clear()
+        self._singles.clear()
+        self._fresh_from_ms.clear()
+        self.fresh_count = 0
+        self._gathered.clear()
         self._horizon = None
 
     @property
@@ -112,6 +131,12 @@ class ChunkLog:
         """Add rows [rows, columns] of which none was taken out before, at times from `time_from_ms` to `time_to_ms`."""
         self._pend(key, time_from_ms, time_to_ms, received_ms).tables.append(table)
 
+    def add_single(self, key: ChunkKey, table: Ints, time_ms: int, received_ms: int) -> None:
+        """Add a row [1, columns] that came alone, has the kit's own time, and stands after all others of the kit."""
+        self._singles.append(_Single(key, table, time_ms, received_ms))
+        self._fresh_from_ms.setdefault(key.kit, time_ms)
+        self.fresh_count += 1
+
     def _pend(self, key: ChunkKey, time_from_ms: int | None, time_to_ms: int | None, received_ms: int) -> _Pending:
         if (pending := self._pending.get(key)) is None:
             pending = self._pending[key] = _Pending(received_ms, time_from_ms, time_to_ms)
@@ -122,10 +147,13 @@ class ChunkLog:
         pending.received_ms = max(pending.received_ms, received_ms)
         return pending
 
-    def flush_kit(self, kit: int) -> None:
-        """Write everything if any of it is of this kit: what is pending cannot be searched."""
+    def make_searchable(self, kit: int, until_ms: int = _FOR_EVER_MS) -> None:
+        """Write what is pending of a kit, and make chunks of its rows up to a time: others cannot be searched."""
         if kit in self._kits:
             self.flush()
+        fresh_from_ms = self._fresh_from_ms.get(kit)
+        if fresh_from_ms is not None and fresh_from_ms <= until_ms:
+            self.gather()
 
     def newest_ms(self, kit: int) -> int | None:
         """Return the latest time of what is pending of a kit [ms]."""
@@ -146,11 +174,31 @@ class ChunkLog:
                     ) + key.shift_ms
             yield taken
 
+    def gather(self) -> None:
+        """Make chunks of the rows that came one by one, without which no chunk can be searched or taken out."""
+        self.flush()
+        self._fresh_from_ms.clear()
+        self.fresh_count = 0
+        if gathered := fresh.gather(self._db):
+            self._gathered += gathered
+            self._mark({(one.kit, one.hour): one.received_ms for one in gathered})
+
+    def take_gathered(self) -> list[Gathered]:
+        """Return what was gathered since the last call."""
+        gathered, self._gathered = self._gathered, []
+        return gathered
+
     def flush(self) -> None:
         """Write the chunks of this transaction, mark their hours dirty, and leave tombstones of what has moved."""
         self._horizon = None
-        if not self._pending and not self._dirty:
-            return
+        if self._pending or self._dirty:
+            self._flush_chunks()
+        if self._singles:
+            first = last_revision(self._db) + 1
+            fresh.insert(self._db, [self._fresh_row(rev, one) for rev, one in enumerate(self._singles, first)])
+            self._singles.clear()
+
+    def _flush_chunks(self) -> None:
         self._leave_tombstones()
         revision = take_revisions(self._db, len(self._pending))
         self._db.executemany(
@@ -159,7 +207,13 @@ class ChunkLog:
             "rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(rev, *self._values(key, pending)) for rev, (key, pending) in enumerate(self._pending.items(), revision)],
         )
-        heard = {(k.kit, k.hour): p.received_ms for k, p in self._pending.items() if k.hour is not None}
+        self._mark({(k.kit, k.hour): p.received_ms for k, p in self._pending.items() if k.hour is not None})
+        self._pending.clear()
+        self._dirty.clear()
+        self._kits.clear()
+
+    def _mark(self, heard: Mapping[tuple[int, int], int]) -> None:
+        """Mark hours as grown, by when that was, and as dirty, also those that have lost rows."""
         self._db.executemany(
             "INSERT INTO loose (kit, hour, heard_ms) VALUES (?, ?, ?) ON CONFLICT (kit, hour) "
             "DO UPDATE SET heard_ms = excluded.heard_ms WHERE excluded.heard_ms > heard_ms + ?",
@@ -170,9 +224,6 @@ class ChunkLog:
             "INSERT INTO dirty (kit, hour) VALUES (?, ?) ON CONFLICT (kit, hour) DO UPDATE SET failed = 0 WHERE failed",
             dirty,
         )
-        self._pending.clear()
-        self._dirty.clear()
-        self._kits.clear()
 
     def _leave_tombstones(self) -> None:
         gone: dict[int, list[int]] = defaultdict(list)
@@ -191,6 +242,14 @@ class ChunkLog:
             key.kit, key.boot, key.hour, int(seqs.min()), int(seqs.max()), len(seqs), pending.time_from_ms,
             pending.time_to_ms, key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s,
             key.shift_ms, key.waits, self._column_set(key.layout.names), packed.width, packed.rows,
+        )  # fmt: skip
+
+    def _fresh_row(self, rev: int, one: _Single) -> FreshRow:
+        key, packed = one.key, chunks.pack(one.table)
+        assert key.hour is not None  # noqa: S101 - for the type checker: what has a time has an hour
+        return FreshRow(
+            rev, key.kit, key.boot, key.hour, int(one.table[0, key.layout.seq]), one.time_ms, key.error_s,
+            one.received_ms, key.clock_error_s, self._column_set(key.layout.names), packed.width, packed.rows,
         )  # fmt: skip
 
     def _read(self, number: int) -> Taken:

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
-import numpy as np
-
 from gateway.clock import FUTURE_LIMIT_S, Receipt
 from gateway.records import NULL, Ints
 from gateway.store import chunks
@@ -39,7 +37,7 @@ class Merged:
 
 
 def merge_quiet(db: sqlite3.Connection, now_ms: int) -> Merged:
-    """Join the chunks of some hours that are quiet, in one transaction.
+    """Join the chunks of some hours that are quiet, and close them, in one transaction.
 
     The joined chunk has the highest revision of its parts: a sink whose cursor is below gets all of its rows again,
     which changes nothing, and one whose cursor is beyond has seen them all. A mark from the future is of a clock that
@@ -63,6 +61,7 @@ def merge_quiet(db: sqlite3.Connection, now_ms: int) -> Merged:
                 room -= sum(part.row_count for part in run)
                 if parts := _join(db, run):
                     before, after = before + parts, after + 1
+            db.execute("UPDATE chunk SET open = NULL WHERE kit = ? AND hour = ? AND open IS NOT NULL", (kit, hour))
             db.execute("DELETE FROM loose WHERE kit = ? AND hour = ?", (kit, hour))
             hours += 1
     return Merged(hours, before, after)
@@ -118,8 +117,7 @@ def _join(db: sqlite3.Connection, run: Sequence[_Part]) -> int:
             tables.append(table)
     if len(ids) < 2:
         return 0
-    table = np.concatenate(tables)
-    joined = chunks.pack(table[np.argsort(table[:, columns.index("seq")], kind="stable")])
+    joined = chunks.join(tables, columns.index("seq"))
     facts = db.execute(
         "SELECT min(seq_from), max(seq_to), sum(row_count), min(time_from_ms), max(time_to_ms), max(received_ms) "  # noqa: S608
         f"FROM chunk WHERE id IN ({_numbers(ids)})"

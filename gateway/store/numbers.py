@@ -8,11 +8,16 @@ from typing import Final
 from gateway.records import HOUR_MS, HOUR_S, NULL
 from gateway.store import chunks
 from gateway.store.chunks import Packed
+from gateway.store.fresh import of_all
 
 DAY_HOURS: Final = 24
 _NEWEST_CHUNKS: Final = 200_000
 _INTERVAL_S: Final = 60
 """Of a kit whose rows do not tell."""
+_NEWEST: Final = of_all("SELECT row_count, received_ms, rev FROM chunk")
+_STORED_SINCE: Final = (
+    f"SELECT coalesce(sum(row_count), 0) FROM ({_NEWEST} ORDER BY rev DESC LIMIT ?) WHERE received_ms >= ?"  # noqa: S608
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,34 +44,37 @@ class KitNumbers:
 
 def stored_since(db: sqlite3.Connection, since_ms: int) -> int:
     """Return how many rows were received since a time, looking at the newest chunks alone."""
-    (count,) = db.execute(
-        "SELECT coalesce(sum(row_count), 0) FROM "
-        "(SELECT row_count, received_ms FROM chunk ORDER BY rev DESC LIMIT ?) WHERE received_ms >= ?",
-        (_NEWEST_CHUNKS, since_ms),
-    ).fetchone()
+    (count,) = db.execute(_STORED_SINCE, (_NEWEST_CHUNKS, since_ms)).fetchone()
     return int(count)
 
 
 def received_after(db: sqlite3.Connection, rev: int) -> int | None:
     """Return when the oldest readings with a revision above `rev` were received [ms]."""
-    found = db.execute("SELECT received_ms FROM chunk WHERE rev > ? ORDER BY rev LIMIT 1", (rev,)).fetchone()
+    select = of_all("SELECT received_ms, rev FROM chunk WHERE rev > :rev")
+    found = db.execute(f"{select} ORDER BY rev LIMIT 1", {"rev": rev}).fetchone()
     return int(found[0]) if found else None
 
 
 def dirty_hours(db: sqlite3.Connection) -> tuple[int, int]:
     """Return how many hours are to be derived, and how many of them have failed."""
-    count, failed = db.execute("SELECT count(*), coalesce(sum(failed > 0), 0) FROM dirty").fetchone()
+    count, failed = db.execute(
+        "SELECT count(*), coalesce(sum(failed > 0), 0) FROM (SELECT kit, hour, max(failed) AS failed FROM "
+        "(SELECT kit, hour, failed FROM dirty UNION ALL SELECT kit, hour, 0 FROM fresh) GROUP BY kit, hour)"
+    ).fetchone()
     return int(count), int(failed)
 
 
 def newest_ms(db: sqlite3.Connection) -> dict[str, int | None]:
     """Return the time of the newest placed reading of every kit."""
-    return dict(
+    found = dict(
         db.execute(
             "SELECT name, (SELECT max(time_to_ms) FROM chunk WHERE chunk.kit = kit.id "
             "AND hour = (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id)) FROM kit ORDER BY name"
         )
     )
+    for name, time_ms in db.execute("SELECT name, max(time_ms) FROM fresh JOIN kit ON kit.id = fresh.kit GROUP BY kit"):
+        found[name] = max(time_ms, found[name] or time_ms)
+    return found
 
 
 def per_kit(db: sqlite3.Connection, now_ms: int) -> dict[str, KitNumbers]:
@@ -75,6 +83,9 @@ def per_kit(db: sqlite3.Connection, now_ms: int) -> dict[str, KitNumbers]:
     letters = _letters(db)
     holes = _holes(db)
     waiting = _waiting(db, now_ms - DAY_HOURS * HOUR_MS)
+    to_gather = dict(
+        db.execute("SELECT kit, count(*) FROM fresh WHERE hour < ? GROUP BY kit", (now_ms // HOUR_MS,)).fetchall()
+    )
     found = {}
     for kit, name in db.execute("SELECT id, name FROM kit ORDER BY name").fetchall():
         interval_s = _interval_s(db, kit)
@@ -82,8 +93,8 @@ def per_kit(db: sqlite3.Connection, now_ms: int) -> dict[str, KitNumbers]:
         awaited, gaps, lost = holes.get(kit, (0, 0, 0))
         counts = counted.get(kit, {})
         found[name] = KitNumbers(
-            interval_s, rows, expected, awaited, gaps, lost, counts.get("late_rows", 0), counts.get("duplicates", 0),
-            letters.get(name, {}), waiting.get(kit, 0),
+            interval_s, rows + to_gather.get(kit, 0), expected, awaited, gaps, lost, counts.get("late_rows", 0),
+            counts.get("duplicates", 0), letters.get(name, {}), waiting.get(kit, 0),
         )  # fmt: skip
     return found
 

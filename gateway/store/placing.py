@@ -84,8 +84,10 @@ class Placer:
                 candidates.append(_Candidate(where.time_ms, boot, seq, key, row, receipt.received_ms))
         return self._settle(kit, candidates) if candidates else 0
 
-    def place_run(self, kit: int, run: Run, receipt: Receipt) -> int | None:
+    def place_run(self, kit: int, run: Run, receipt: Receipt, *, is_single: bool) -> int | None:
         """Put a run into the log as it is, hour by hour; returns how many rows fell into sealed hours.
+
+        `is_single`: it is a row that was sent when it was made, which does not become a chunk at once.
 
         None, with nothing done, where a row might meet another of the kit, or claims a time after its receipt.
         """
@@ -98,7 +100,10 @@ class Placer:
         late = 0
         for hour, table, from_s, to_s in run.hours():
             key = ChunkKey(kit, run.boot, run.layout, hour, TimeSource.KIT, error_s, None, receipt.clock_error_s)
-            self._log.extend(key, table, from_s * 1000, to_s * 1000, receipt.received_ms)
+            if is_single:
+                self._log.add_single(key, table, to_s * 1000, receipt.received_ms)
+            else:
+                self._log.extend(key, table, from_s * 1000, to_s * 1000, receipt.received_ms)
             late += len(table) * (hour < self._log.horizon_hour)
         self._newest[kit] = run.time_to_s * 1000
         return late
@@ -111,11 +116,9 @@ class Placer:
     def _settle(self, kit: int, candidates: Sequence[_Candidate]) -> int:
         bases = [candidate.base_ms for candidate in candidates]
         newest = self._newest_ms(kit)
-        if not all(map(lt, [newest, *bases], bases)):
-            self._log.flush_kit(kit)
-            if taken := self._taken(kit, bases):
-                self._resolve(kit, taken, [c for c in candidates if c.base_ms in taken])
-                candidates = [c for c in candidates if c.base_ms not in taken]
+        if not all(map(lt, [newest, *bases], bases)) and (taken := self._taken(kit, bases)):
+            self._resolve(kit, taken, [c for c in candidates if c.base_ms in taken])
+            candidates = [c for c in candidates if c.base_ms not in taken]
         for candidate in candidates:
             self._log.append(candidate.key, candidate.row, candidate.base_ms, candidate.received_ms)
         self._newest[kit] = max(newest, *bases)
@@ -141,6 +144,7 @@ class Placer:
     def _standing(self, kit: int, bases_ms: set[int]) -> list[_Standing]:
         """Return the kit's rows in the store at these times."""
         low, high = min(bases_ms), max(bases_ms) + SHIFTS
+        self._log.make_searchable(kit, high)
         select = (
             "SELECT chunk.id, boot, names, width, rows, offset_s, shift_ms, waits FROM chunk "
             "JOIN column_set ON column_set.id = chunk.columns WHERE time_to_ms >= :low AND time_from_ms <= :high "

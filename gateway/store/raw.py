@@ -1,13 +1,14 @@
 """Writing raw readings: what is new, where it stands in time, what of it is to be placed again."""
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gateway.bulk import Run
 from gateway.clock import FUTURE_LIMIT_S, Receipt, Wait
 from gateway.records import NULL
-from gateway.store import chunks, kits
+from gateway.store import chunks, counters, kits
 from gateway.store.boots import Boot, Boots
 from gateway.store.chunks import Packed, Row
 from gateway.store.database import last_revision
@@ -23,23 +24,37 @@ HEARD_MS: Final = 20_000
 """When kits were last heard is written so often: of a thousand at once it takes a tenth of the pages."""
 
 _NOT_BY_ANCHOR: Final = """
-SELECT id, row_count FROM chunk WHERE kit = :kit AND boot = :boot
+SELECT id, row_count, rev FROM chunk WHERE kit = :kit AND boot = :boot AND open IS {} NULL
 AND (waits = :no_time OR (waits = :future AND rev < :before)
     OR (offset_s IS NOT NULL AND waits IS NOT :future AND NOT (offset_s IS :offset_s AND time_source IS :source))
     OR (waits IS NULL AND offset_s IS NULL AND clock_error_s IS NOT NULL
         AND time_to_ms > received_ms + :limit_ms + 1000 * clock_error_s))
-ORDER BY rev
 """
+_ALL_NOT_BY_ANCHOR: Final = f"{_NOT_BY_ANCHOR.format('')} UNION ALL {_NOT_BY_ANCHOR.format('NOT')} ORDER BY rev"
 """Chunks of a boot that its anchor may place otherwise; `before` keeps rows that stay held from coming again."""
+
+_WITH_SEQS: Final = """
+SELECT names, width, rows FROM {} JOIN column_set ON column_set.id = chunk.columns
+WHERE kit = :kit AND boot = :boot AND seq_from <= :high AND seq_to >= :low {}
+"""
+_ALL_WITH_SEQS: Final = " UNION ALL ".join(
+    _WITH_SEQS.format(*one)
+    for one in (("chunk", "AND open IS NULL"), ("chunk", "AND open IS NOT NULL"), ("fresh_chunk AS chunk", ""))
+)
+"""Where rows of a boot stand; each part has an index, or is short."""
 
 
 class Added(NamedTuple):
-    """What became of a batch: new rows, how many of them in sealed hours, copies, and seqs whose content differs."""
+    """What became of a batch: new rows, how many of them in sealed hours, copies, and seqs whose content differs.
+
+    `is_counted`: batch and row are counted when they are gathered.
+    """
 
     new: int
     late: int
     duplicates: int
     conflicts: list[int]
+    is_counted: bool = False
 
 
 class RawWriter:
@@ -56,6 +71,7 @@ class RawWriter:
         self._boots = Boots(connection)
         self._log = ChunkLog(connection)
         self._placer = Placer(connection, self._log)
+        self._has_all_seqs = False  # which rows are stored is known in memory, or written with the boots
 
     def forget(self) -> None:
         """Drop what is held in memory, after a rollback."""
@@ -64,6 +80,40 @@ class RawWriter:
         self._boots.forget()
         self._log.forget()
         self._placer.forget()
+        self._has_all_seqs = False
+
+    @property
+    def fresh_count(self) -> int:
+        """How many rows are to be gathered, of which is known."""
+        return self._log.fresh_count
+
+    @property
+    def is_to_gather(self) -> bool:
+        """Whether there may be rows to gather."""
+        return self._log.fresh_count > 0 or not self._has_all_seqs
+
+    def gather(self) -> None:
+        """Make chunks of the rows that came one by one, which can be derived then."""
+        self._log.gather()
+        self._account_for_gathered()
+        self._has_all_seqs = True
+
+    def _begin(self) -> None:
+        """After a start or a rollback: take in which rows are stored that no boot knows of."""
+        if not self._has_all_seqs:
+            self.gather()
+
+    def _account_for_gathered(self) -> None:
+        """Write what was put off for each row that came alone: that its boot has it, counts, its kit's last sign."""
+        counts: dict[int, int] = defaultdict(int)
+        for kit, _, number, seqs, received_ms in self._log.take_gathered():
+            boot = self._boots.get(kit, number, received_ms, first_seq=0)
+            for low, high in runs(seqs):
+                boot.cover(low, high)
+            counts[kit] += len(seqs)
+            self._heard[kit] = max(received_ms, self._heard.get(kit, 0))
+        for kit, count in counts.items():
+            counters.add(self._db, kit, {"batches": count, "rows": count})
 
     def kit_id(self, name: str, heard_ms: int) -> int:
         """Return the number of a kit, making one for a new name."""
@@ -108,24 +158,31 @@ class RawWriter:
 
     def settle(self, name: str, rows: Rows, heard_ms: int) -> None:
         """Count dead-lettered rows, a run without gaps, as held, so that receipts pass them."""
+        self._begin()
         kit = self.kit_id(name, heard_ms)
         boot = self._boots.get(kit, rows.boot, heard_ms, first_seq=rows.first)
         self._boots.settle(kit, rows.boot, rows.seqs[0], rows.seqs[-1])
         boot.hear(rows.first, heard_ms)
 
-    def add_run(self, name: str, run: Run, received_ms: int, clock_error_s: int | None) -> Added | None:
+    def add_run(
+        self, name: str, run: Run, received_ms: int, clock_error_s: int | None, *, live: bool
+    ) -> Added | None:  # fmt: skip
         """Store a run of which all is new and tells nothing new of its boot's clock; None, with nothing done, else."""
+        self._begin()
         kit = self.kit_id(name, received_ms)
         boot = self._boots.get(kit, run.boot, received_ms, first_seq=run.first)
         known_from = boot.clock.offset_seq
         if known_from is None or run.seq_from <= known_from or boot.stored.overlaps(run.seq_from, run.seq_to):
             return None
-        late = self._placer.place_run(kit, run, Receipt(received_ms, clock_error_s))
+        is_single = live and len(run.values) == 1
+        late = self._placer.place_run(kit, run, Receipt(received_ms, clock_error_s), is_single=is_single)
         if late is None:
             return None
-        boot.cover(run.seq_from, run.seq_to)
+        boot.cover(run.seq_from, run.seq_to, is_single=is_single)
         boot.hear(run.first, received_ms)
-        return Added(len(run.values), late, 0, [])
+        if is_single:
+            self._heard.pop(kit, None)
+        return Added(len(run.values), late, 0, [], is_counted=is_single)
 
     def add(self, name: str, batch: Batch, received_ms: int, clock_error_s: int | None, *, live: bool) -> Added:
         """Store the rows of a batch that are new, and tell what the others are.
@@ -137,6 +194,7 @@ class RawWriter:
         live
             Whether the rows were sent when they were made, so that their receipt tells of their time.
         """
+        self._begin()
         kit = self.kit_id(name, received_ms)
         boot = self._boots.get(kit, batch.boot, received_ms, first_seq=batch.first)
         at = batch.layout.seq
@@ -162,6 +220,7 @@ class RawWriter:
         At most about `ROWS_A_STEP`; what is left comes with the next call. While the gateway's clock is not trusted
         nothing held is released by it.
         """
+        self._begin()
         trusted = clock_error_s is not None
         count = 0
         for kit, number in self._db.execute("SELECT kit, boot FROM boot WHERE moved").fetchall():
@@ -180,6 +239,7 @@ class RawWriter:
     def flush(self) -> None:
         """Write what the transaction has gathered."""
         self._log.flush()
+        self._account_for_gathered()
         self._boots.flush()
         newest_ms = max(self._heard.values(), default=self._heard_written_ms)
         if abs(newest_ms - self._heard_written_ms) >= HEARD_MS:
@@ -211,10 +271,11 @@ class RawWriter:
     def _place_again(self, kit: int, number: int, row_limit: int) -> int:
         """Place again rows of a boot that wait for a time, are held, or were placed by another anchor."""
         self._log.flush()  # what another boot has moved is still to be found
+        self._log.make_searchable(kit)
         boot = self._boots.get(kit, number, 0, first_seq=0)
         anchor = boot.clock.anchor()
         found = self._db.execute(
-            _NOT_BY_ANCHOR,
+            _ALL_NOT_BY_ANCHOR,
             {
                 "kit": kit, "boot": number, "before": boot.moved, "limit_ms": FUTURE_LIMIT_S * 1000,
                 "offset_s": anchor and anchor.offset_s, "source": anchor and anchor.source,
@@ -222,7 +283,7 @@ class RawWriter:
             },
         ).fetchall()  # fmt: skip
         count, chosen = 0, []
-        for chunk, rows in found:
+        for chunk, rows, _ in found:
             if count >= row_limit:
                 break
             chosen.append(chunk)
@@ -251,11 +312,8 @@ class RawWriter:
         self._log.flush()
         seq_at = batch.layout.seq
         sent = {_integer(row[seq_at]): dict(zip(batch.cols, row, strict=True)) for row in copies}
-        found = self._db.execute(
-            "SELECT names, width, rows FROM chunk JOIN column_set ON column_set.id = chunk.columns "
-            "WHERE kit = ? AND boot = ? AND seq_from <= ? AND seq_to >= ?",
-            (kit, batch.boot, max(sent), min(sent)),
-        )
+        span = {"kit": kit, "boot": batch.boot, "low": min(sent), "high": max(sent)}
+        found = self._db.execute(_ALL_WITH_SEQS, span)
         conflicts: list[int] = []
         for names, width, packed in found:
             columns = names.split(",")

@@ -11,6 +11,7 @@ from calibration.quantities import CHANNELS
 from gateway.records import NULL, Floats, Ints, Readings
 from gateway.store import chunks
 from gateway.store.chunks import Packed
+from gateway.store.fresh import of_all
 
 CHUNK_COLUMNS = (
     "chunk.rev, chunk.boot, names, width, rows, time_source, time_error_s, offset_s, shift_ms "
@@ -37,29 +38,50 @@ class KitState:
 
 
 _KITS = """
-SELECT name, up, heard_ms, about,
-    (SELECT min(hour) FROM chunk WHERE chunk.kit = kit.id AND hour IS NOT NULL),
-    (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id),
-    (SELECT max(time_to_ms) FROM chunk WHERE chunk.kit = kit.id
-        AND hour = (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id)),
-    coalesce((SELECT sum(seq_to - seq_from + 1) FROM cover WHERE cover.kit = kit.id), 0),
+WITH lately AS (
+    SELECT kit, min(hour) AS first_hour, max(hour) AS last_hour, max(time_ms) AS time_ms,
+        max(received_ms) AS heard_ms, sum(NOT EXISTS (
+            SELECT 1 FROM cover WHERE cover.kit = fresh.kit AND cover.boot = fresh.boot
+            AND seq_from <= seq AND seq_to >= seq)) AS rows
+    FROM fresh GROUP BY kit
+), gathered AS (
+    SELECT id, (SELECT min(hour) FROM chunk WHERE chunk.kit = kit.id AND hour IS NOT NULL) AS first_hour,
+        (SELECT max(hour) FROM chunk WHERE chunk.kit = kit.id) AS last_hour FROM kit
+), newest AS (
+    SELECT id, (SELECT max(time_to_ms) FROM chunk WHERE chunk.kit = gathered.id AND hour = last_hour) AS time_ms
+    FROM gathered
+)
+SELECT name, up, max(kit.heard_ms, coalesce(lately.heard_ms, 0)), about,
+    coalesce(min(gathered.first_hour, lately.first_hour), gathered.first_hour, lately.first_hour),
+    coalesce(max(gathered.last_hour, lately.last_hour), gathered.last_hour, lately.last_hour),
+    coalesce(max(newest.time_ms, lately.time_ms), newest.time_ms, lately.time_ms),
+    coalesce((SELECT sum(seq_to - seq_from + 1) FROM cover WHERE cover.kit = kit.id), 0) + coalesce(lately.rows, 0),
     coalesce((SELECT sum(row_count) FROM chunk WHERE chunk.kit = kit.id AND hour IS NULL), 0)
-FROM kit ORDER BY name
+FROM kit JOIN gathered USING (id) JOIN newest USING (id) LEFT JOIN lately ON lately.kit = kit.id ORDER BY name
 """
 
 
 def kits(db: sqlite3.Connection) -> list[KitState]:
-    """Return every kit by name; reads indices alone, however much is stored. `row_count` is of all rows ever stored."""
+    """Return every kit by name; reads little, however much is stored. `row_count` is of all rows ever stored."""
     return [KitState(n, None if up is None else bool(up), *rest) for n, up, *rest in db.execute(_KITS)]
 
 
 def read(db: sqlite3.Connection, kit: str, hour_from: int, hour_to: int) -> Readings:
     """Return the placed readings of a kit in the hours from `hour_from` up to, not including, `hour_to`."""
     found = db.execute(
-        f"SELECT {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = ? AND hour >= ? AND hour < ?",
-        (kit, hour_from, hour_to),
+        of_all(
+            f"SELECT {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit "
+            "WHERE kit.name = :kit AND hour >= :hour_from AND hour < :hour_to"
+        ),
+        {"kit": kit, "hour_from": hour_from, "hour_to": hour_to},
     )
     return assemble(kit, found)
+
+
+_PLACED = of_all(
+    "SELECT DISTINCT name, hour FROM chunk JOIN kit ON kit.id = chunk.kit WHERE hour IS NOT NULL "
+    "AND coalesce(name = :kit, 1) AND coalesce(hour >= :hour_from, 1) AND coalesce(hour < :hour_to, 1)"
+)
 
 
 def hours(
@@ -67,9 +89,8 @@ def hours(
 ) -> list[tuple[str, int]]:
     """Return (kit, hour) of every hour that holds placed readings, by kit and hour; `hour_to` is exclusive."""
     return db.execute(
-        "SELECT DISTINCT name, hour FROM chunk JOIN kit ON kit.id = chunk.kit WHERE hour IS NOT NULL "
-        "AND coalesce(name = ?1, 1) AND coalesce(hour >= ?2, 1) AND coalesce(hour < ?3, 1) ORDER BY name, hour",
-        (kit, hour_from, hour_to),
+        f"SELECT DISTINCT name, hour FROM ({_PLACED}) ORDER BY name, hour",  # noqa: S608 - a constant
+        {"kit": kit, "hour_from": hour_from, "hour_to": hour_to},
     ).fetchall()
 
 
@@ -113,7 +134,8 @@ def assemble(kit: str, found: Iterable[Chunk]) -> Readings:
     """Join chunks of one kit into arrays sorted by (time, boot, seq), in canonical units."""
     groups: dict[tuple[Any, ...], list[tuple[int, bytes]]] = {}
     for revision, number, columns_of, width, rows, *known in found:
-        groups.setdefault((number, columns_of, width, *known), []).append((revision, rows))
+        packed = chunks.plain(Packed(width, rows), columns_of.count(",") + 1)
+        groups.setdefault((number, columns_of, packed.width, *known), []).append((revision, packed.rows))
     parts = [_Part.of(key, same) for key, same in groups.items()]
     names = sorted({name for part in parts for name in part.columns})
     columns = {name: _concatenate([part.column(name) for part in parts]) for name in names}

@@ -11,6 +11,7 @@ import numpy as np
 
 from gateway.records import HOUR_MS, AirHour, HourRecord, IndexRecord, Ints, Readings
 from gateway.store import derived
+from gateway.store.fresh import of_all
 from gateway.store.readings import CHUNK_COLUMNS, assemble
 
 REACH_HOURS: Final = 13
@@ -21,7 +22,7 @@ _WHICH: Final = "hour >= :hour_from AND hour <= :hour_to AND time_to_ms >= :from
 def raw(db: sqlite3.Connection, kit: str, from_ms: int, to_ms: int) -> Readings:
     """Return the placed readings of a kit whose times lie in a span; `to_ms` is exclusive, as everywhere here."""
     found = db.execute(
-        f"SELECT {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = :kit AND {_WHICH}",
+        of_all(f"SELECT {CHUNK_COLUMNS} JOIN kit ON kit.id = chunk.kit WHERE kit.name = :kit AND {_WHICH}"),
         {"kit": kit, **_span(from_ms, to_ms)},
     )
     all_of_them = assemble(kit, found)
@@ -77,7 +78,7 @@ def kits(db: sqlite3.Connection) -> list[str]:
 def row_counts(db: sqlite3.Connection) -> list[tuple[int, int]]:
     """Return (hour, placed rows of all kits), rising; also hours of which calibrated rows alone are left, with 0."""
     return db.execute(
-        "SELECT hour, sum(rows) FROM (SELECT hour, row_count AS rows FROM chunk WHERE hour IS NOT NULL "
+        f"SELECT hour, sum(rows) FROM ({of_all('SELECT hour, row_count AS rows FROM chunk WHERE hour IS NOT NULL')} "  # noqa: S608
         "UNION ALL SELECT DISTINCT hour, 0 FROM air) GROUP BY hour ORDER BY hour"
     ).fetchall()
 
@@ -92,7 +93,7 @@ def has_rows(db: sqlite3.Connection, hour_from: int, hour_to: int) -> bool:
     """Tell whether any kit has readings in the hours from the first to the last."""
     found = db.execute(
         "SELECT EXISTS (SELECT 1 FROM kit WHERE EXISTS (SELECT 1 FROM chunk WHERE chunk.kit = kit.id "
-        "AND hour BETWEEN ? AND ?))",
+        "AND hour BETWEEN ?1 AND ?2)) OR EXISTS (SELECT 1 FROM fresh WHERE hour BETWEEN ?1 AND ?2)",
         (hour_from, hour_to),
     )
     return bool(found.fetchone()[0])
@@ -100,13 +101,15 @@ def has_rows(db: sqlite3.Connection, hour_from: int, hour_to: int) -> bool:
 
 def rows_after(db: sqlite3.Connection, rev: int) -> int:
     """Return how many rows have a revision above `rev`; about, where there are many chunks of them."""
-    (chunks,) = db.execute("SELECT count(*) FROM chunk WHERE rev > ?", (rev,)).fetchone()
+    chunks, fresh = db.execute(
+        "SELECT (SELECT count(*) FROM chunk WHERE rev > ?1), (SELECT count(*) FROM fresh WHERE rev > ?1)", (rev,)
+    ).fetchone()
     looked_at, rows = db.execute(
         "SELECT count(*), coalesce(sum(row_count), 0) FROM (SELECT row_count FROM chunk WHERE rev > ? ORDER BY rev "
         "LIMIT ?)",
         (rev, _SAMPLE_CHUNKS),
     ).fetchone()
-    return int(rows) if chunks == looked_at else rows * chunks // looked_at
+    return int(fresh) + (int(rows) if chunks == looked_at else rows * chunks // looked_at)
 
 
 def _span(from_ms: int, to_ms: int) -> dict[str, int]:

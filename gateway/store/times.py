@@ -10,11 +10,12 @@ from gateway.clock import BootClock, Receipt, Wait, hour_of
 from gateway.records import NULL, Ints, TimeSource
 from gateway.store import chunks
 from gateway.store.chunks import Packed
+from gateway.store.fresh import of_all
 
-_CHUNKS: Final = """
+_CHUNKS: Final = of_all("""
 SELECT boot, hour, names, width, rows, time_source, offset_s, shift_ms, waits, received_ms, clock_error_s
-FROM chunk JOIN column_set ON column_set.id = chunk.columns JOIN kit ON kit.id = chunk.kit WHERE kit.name = ?
-"""
+FROM chunk JOIN column_set ON column_set.id = chunk.columns JOIN kit ON kit.id = chunk.kit WHERE kit.name = :kit
+""")
 _CLOCKS: Final = """
 SELECT boot, moved, offset_s, offset_seq, live_from_ms, live_to_ms, live_offset_ms
 FROM boot JOIN kit ON kit.id = boot.kit WHERE kit.name = ?
@@ -26,7 +27,7 @@ def problems(db: sqlite3.Connection, kit: str) -> Iterator[tuple[int, str]]:
     clocks = {boot: BootClock(*clock) for boot, moved, *clock in db.execute(_CLOCKS, (kit,)) if not moved}
     times: list[Ints] = []
     for boot, hour, names, width, packed, source, offset_s, shift_ms, waits, received_ms, error_s in db.execute(
-        _CHUNKS, (kit,)
+        _CHUNKS, {"kit": kit}
     ):
         columns = names.split(",")
         table = chunks.unpack(Packed(width, packed), len(columns))

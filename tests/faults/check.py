@@ -8,6 +8,7 @@ import numpy as np
 from faults.rows import read_ledger
 
 from gateway.store.chunks import Packed, unpack
+from gateway.store.fresh import of_all
 from gateway.wire import MAX_MESSAGE_BYTES
 
 _SHOWN = 5
@@ -96,8 +97,8 @@ def _stored_rows(db, kit):
     """Rows by boot and columns, and times [ms] by whether the rows wait."""
     parts, times = defaultdict(lambda: defaultdict(list)), {True: [], False: []}
     for boot, names, width, packed, offset_s, shift_ms, waits in db.execute(
-        "SELECT boot, names, width, rows, offset_s, shift_ms, waits FROM chunk "
-        "JOIN column_set ON column_set.id = chunk.columns WHERE kit = ?", (kit,)
+        of_all("SELECT boot, names, width, rows, offset_s, shift_ms, waits FROM chunk "
+               "JOIN column_set ON column_set.id = chunk.columns WHERE kit = :kit"), {"kit": kit}
     ):  # fmt: skip
         columns = tuple(names.split(","))
         rows = unpack(Packed(width, packed), len(columns))

@@ -17,6 +17,7 @@ from faults.processes import Gateway
 from firmware_bench import FIRMWARE, Bench, Broker
 
 from gateway.store.chunks import Packed, unpack
+from gateway.store.fresh import of_all
 
 T0_S = 1_693_526_400
 PERIOD_S = 5
@@ -166,8 +167,8 @@ def read_stored(db, name):
     """{(boot, seq): rows} of the gateway's store."""
     stored = {}
     for boot, names, width, packed in db.execute(
-        "SELECT boot, names, width, rows FROM chunk JOIN column_set ON column_set.id = chunk.columns "
-        "WHERE kit = (SELECT id FROM kit WHERE name = ?)", (name,)
+        of_all("SELECT boot, names, width, rows FROM chunk JOIN column_set ON column_set.id = chunk.columns "
+               "WHERE kit = (SELECT id FROM kit WHERE name = :name)"), {"name": name}
     ):  # fmt: skip
         columns = names.split(",")
         for row in unpack(Packed(width, packed), len(columns)):
