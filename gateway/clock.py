@@ -1,8 +1,9 @@
 """Placing readings in time; pure."""
 
-from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple, overload
+
+import msgspec
 
 from gateway.records import HOUR_MS, Ints, TimeSource
 
@@ -36,8 +37,7 @@ class Wait(IntEnum):
     CROWDED = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Anchor:
+class Anchor(msgspec.Struct, frozen=True):
     """Epoch minus uptime of a boot [s], where it comes from, and by how much a time from it may be wrong [s]."""
 
     offset_s: int
@@ -45,8 +45,7 @@ class Anchor:
     error_s: int
 
 
-@dataclass(slots=True)
-class BootClock:
+class BootClock(msgspec.Struct):
     """What a boot's rows and their receipts tell of its uptime; the same whatever order they came in.
 
     `offset_s` is epoch minus uptime of the row with the lowest seq whose clock was set in this boot. `live_offset_ms`
@@ -101,8 +100,7 @@ class Receipt(NamedTuple):
         return self.received_ms + (FUTURE_LIMIT_S + self.clock_error_s) * 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """Where a row stands in time; `hour` is `None` while it waits, and then `time_ms` may be unknown."""
 
     hour: int | None
@@ -164,5 +162,5 @@ def _held(claimed: Placement, receipt: Receipt, now_ms: int | None) -> Placement
     """Hold a row that would stand after its receipt, until that time has come."""
     time_ms = claimed.time_ms or 0
     if now_ms is None or time_ms > now_ms + FUTURE_LIMIT_S * 1000:
-        return replace(claimed, hour=None, error_s=None, waits=Wait.FUTURE)
-    return replace(claimed, error_s=-(-(time_ms - receipt.received_ms) // 1000))
+        return msgspec.structs.replace(claimed, hour=None, error_s=None, waits=Wait.FUTURE)
+    return msgspec.structs.replace(claimed, error_s=-(-(time_ms - receipt.received_ms) // 1000))

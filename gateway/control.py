@@ -23,9 +23,10 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
+
+import msgspec
 
 from gateway.errors import LichenError, StoreError
 from gateway.store.database import FILE_NAME, open_writer
@@ -49,13 +50,12 @@ class ControlError(LichenError):
     """A command could not be carried out by the gateway."""
 
 
-@dataclass(slots=True)
-class _Client:
+class _Client(msgspec.Struct):
     """One connection: what it has sent, what it is still to get, and until when it is waited for."""
 
     connection: socket.socket
     until_s: float
-    received: bytearray = field(default_factory=bytearray)
+    received: bytearray = msgspec.field(default_factory=bytearray)
     answer: bytes | None = None
 
 

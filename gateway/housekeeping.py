@@ -4,7 +4,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
 from typing import Final
 
 import msgspec
@@ -42,8 +41,7 @@ _REST_STEPS: Final = 60
 _SAY_EVERY_S: Final = 86_400.0
 
 
-@dataclass(slots=True)
-class Done:
+class Done(msgspec.Struct):
     """What a step did. Rows: `pruned`, of which `for_room`; `short_mb` is missing room after it."""
 
     pruned: int = 0
@@ -61,25 +59,23 @@ class Done:
 
     def __str__(self) -> str:
         """Return what is not nothing, for a log or a status line."""
-        found = [(f.name.replace("_", " "), getattr(self, f.name)) for f in fields(self)]
+        found = [(name.replace("_", " "), value) for name, value in msgspec.structs.asdict(self).items()]
         return ", ".join(f"{name} {value}" for name, value in found if value)
 
 
-@dataclass(slots=True)
-class _Blocked:
+class _Blocked(msgspec.Struct):
     """The hour that holds up pruning because it is still to be derived, and for how many steps."""
 
     hour: int | None = None
     steps: int = 0
 
 
-@dataclass(slots=True)
-class _Places:
+class _Places(msgspec.Struct):
     """Where rules go on that look at a page at a time, and steps for which one is left alone."""
 
     late: retention.Place = retention.FIRST_LATE
     waiting: retention.Place = retention.FIRST_WAITING
-    rest: dict[str, int] = field(default_factory=dict)
+    rest: dict[str, int] = msgspec.field(default_factory=dict)
 
 
 class _Cursor(msgspec.Struct):
@@ -307,7 +303,7 @@ class Housekeeper:
         """Measure; a disk that was made smaller counts as one that others fill."""
         measured = room.measure(self._db, self._settings.store_dir / FILE_NAME)
         self._disk_size = max(self._disk_size, measured.disk_size)
-        return replace(measured, disk_size=self._disk_size)
+        return msgspec.structs.replace(measured, disk_size=self._disk_size)
 
     @property
     def _reserve(self) -> int:

@@ -5,8 +5,9 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
+
+import msgspec
 
 from calibration.quantities import WIRE_COLUMNS
 from gateway import wire
@@ -48,8 +49,7 @@ class _UnforeseenError(Exception):
         self.message = message
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True):
     """What became of a replayed dead letter: its reason now, `None` where it is one no longer."""
 
     id: int

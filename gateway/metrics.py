@@ -5,7 +5,6 @@ What outlives the process (rows, duplicates, dead letters by reason) is counted 
 
 import time
 from bisect import bisect_left
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -14,12 +13,11 @@ COMMIT_BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """A commit on an SSD takes some ms, on a slow card some seconds."""
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(msgspec.Struct):
     """How often something took how long: `counts` by the bounds [s], the last for what took longer."""
 
     bounds_s: tuple[float, ...] = COMMIT_BOUNDS_S
-    counts: list[int] = field(default_factory=list)
+    counts: list[int] = msgspec.field(default_factory=list)
     sum_s: float = 0.0
 
     def __post_init__(self) -> None:
@@ -31,14 +29,13 @@ class Histogram:
         self.sum_s += seconds
 
 
-@dataclass(slots=True)
-class Live:
+class Live(msgspec.Struct):
     """What the writing thread counts since its start."""
 
-    started_ms: int = field(default_factory=lambda: time.time_ns() // 1_000_000)
+    started_ms: int = msgspec.field(default_factory=lambda: time.time_ns() // 1_000_000)
     messages: int = 0
     payload_bytes: int = 0
-    commits: Histogram = field(default_factory=Histogram)
+    commits: Histogram = msgspec.field(default_factory=Histogram)
     last_commit_ms: int | None = None
     last_commit_s: float | None = None
 

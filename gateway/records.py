@@ -1,6 +1,5 @@
 """The typed records that the store, the derive steps, every sink, export and page share. No I/O."""
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -48,8 +47,7 @@ class TimeSource(IntEnum):
     RECEIPT = 2
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Readings:
+class Readings(msgspec.Struct, frozen=True, eq=False):
     """Raw readings of one kit in canonical units, sorted by (time, boot, seq); all arrays have the same length n.
 
     `columns` maps each wire column but `seq` (channels, counters, `up`, `t`, `q`, `dt`) to float64 [n], canonical
@@ -69,8 +67,7 @@ class Readings:
         return len(self.time_ms)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class AirHour:
+class AirHour(msgspec.Struct, frozen=True, eq=False):
     """Calibrated values of one kit in one UTC hour, a row a reading, sorted as the readings are.
 
     `values` maps a derived quantity to float64 [n], NaN where there is none; `lo` and `hi` hold its 90 % interval and
@@ -93,8 +90,7 @@ class AirHour:
         return len(self.time_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Void:
+class Void(msgspec.Struct, frozen=True):
     """Rows that are not used, by an operator's word: those whose interval's middle lies in a span [ms since 1970].
 
     `what` names a raw channel or a derived quantity, empty for all; `to_ms` is not included.

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from itertools import islice
@@ -71,8 +70,7 @@ class Rows(NamedTuple):
         return len(self.seqs) == self.seqs[-1] - self.seqs[0] + 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Layout:
+class Layout(msgspec.Struct, frozen=True, eq=False):
     """Where the columns that every row has stand among `names`; one object for each order of columns."""
 
     names: tuple[str, ...]

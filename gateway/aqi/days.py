@@ -2,9 +2,9 @@
 
 import datetime as dt
 import re
-from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,8 +79,7 @@ def _offset_min(zone: str, year: int) -> int:
     return min(round(offset.total_seconds() / 60) for offset in offsets if offset is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class DayValues:
+class DayValues(msgspec.Struct, frozen=True):
     """Values of local days, a day each: `days` int64 [n] since 1970-01-01, `values` and `present` float64 [..., n].
 
     `present` is the number of windows (hours, where the window is one hour) that were valid.
@@ -91,8 +90,7 @@ class DayValues:
     present: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class LocalDay:
+class LocalDay(msgspec.Struct, frozen=True):
     """How a scheme makes one value of a local day: the mean or the largest of its windows.
 
     A window has `hours` hours, of which `least_hours` must be valid. It belongs to the day in which it begins

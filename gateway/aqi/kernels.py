@@ -5,9 +5,9 @@ so a live hour and a year at once give the same bits. Each takes bare arrays, or
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -219,8 +219,7 @@ def _nowcast_weight(low: Floats, high: Floats) -> Floats:
     return np.clip(ratio, NOWCAST_LEAST_WEIGHT, 1.0, out=ratio)
 
 
-@dataclass(frozen=True, slots=True)
-class Mean:
+class Mean(msgspec.Struct, frozen=True):
     """A real-time mean as a scheme asks for it: the kernel, how far it looks back, and the hours it needs [h]."""
 
     kernel: str

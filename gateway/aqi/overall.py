@@ -1,9 +1,9 @@
 """The index of several pollutants: the largest sub-index, which pollutant leads, which category it is."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from gateway.aqi.index import NO_INDEX, Floats, Ints, sub_index, sub_index_nounit
@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from pint import Quantity
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Overall:
+class Overall(msgspec.Struct, frozen=True, eq=False):
     """Indices of several pollutants, arrays of one shape.
 
     `value` int64, `NO_INDEX` where there is none; `leading` is the place of the leading pollutant in `pollutants`, -1

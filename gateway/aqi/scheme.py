@@ -1,6 +1,5 @@
 """Index schemes by name: those that come with Lichen, an operator's own files, and the series of dated tables."""
 
-import dataclasses
 import difflib
 from collections.abc import Sequence
 from functools import cache
@@ -8,6 +7,8 @@ from importlib import resources
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from gateway.aqi.days import ZoneError, standard_offset_h
 from gateway.aqi.schemefile import LONGEST_WINDOW_H, SchemeError, parse
@@ -163,7 +164,7 @@ def _daily(name: str, scheme: Scheme, zone: str | None) -> Scheme:
         raise SchemeError(name, "", f"{scheme.name} has no rule for days: none is published that could be verified")
     if zone is None:
         raise ZoneError("", f"{name} needs the site's zone: days run from midnight to midnight of its standard time")
-    same = {field.name: getattr(scheme, field.name) for field in dataclasses.fields(Scheme)}
+    same = {name: getattr(scheme, name) for name in Scheme.__struct_fields__}
     whole = {**same, "name": name, "family": None, "titles": _titles_of_days(scheme)}
     return Daily(**whole, hourly=scheme, offset_h=standard_offset_h(zone))
 
@@ -194,8 +195,7 @@ def _series(name: str, dated: Sequence[Scheme]) -> Scheme:
             problem = f"is in force with {later.name} on {later.validity.start}; 'valid_to' must be before"
             raise SchemeError(f"{earlier.name}.toml", "scheme", problem)
     newest = dated[-1]
-    same = {field.name: getattr(newest, field.name) for field in dataclasses.fields(newest)}
-    return Series(**{**same, "name": name, "family": None, "dated": tuple(dated)})
+    return Series(**{**msgspec.structs.asdict(newest), "name": name, "family": None, "dated": tuple(dated)})
 
 
 def _shipped() -> Any:

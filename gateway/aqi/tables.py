@@ -2,10 +2,10 @@
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,8 +58,7 @@ class Negative(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class Table(msgspec.Struct, frozen=True, eq=False):
     """Breakpoints of one pollutant and averaging time.
 
     `low`, `high` are int64 [bands], in whole steps of the last decimal kept (`decimals`) of `unit`; `index_low`,
@@ -92,8 +91,7 @@ class Table:
     open_top: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Category:
+class Category(msgspec.Struct, frozen=True):
     """A category of the index, up to and including `up_to` (`None`: without end)."""
 
     key: str
@@ -103,16 +101,14 @@ class Category:
     names: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(msgspec.Struct, frozen=True):
     """What a site must measure for an index: so many pollutants, `one_of` these among them (empty: any)."""
 
     pollutants: int = 1
     one_of: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Validity:
+class Validity(msgspec.Struct, frozen=True):
     """Days from which and to which a table is in force, both included; `to` is `None` while it is.
 
     `evidence` marks how well the first day is known. Where it is unverified, `certain_from` is the day from which
@@ -131,8 +127,7 @@ class Validity:
         return _NEVER if self.certain_from is None else _day(self.certain_from)
 
 
-@dataclass(frozen=True, slots=True)
-class Scheme:
+class Scheme(msgspec.Struct, frozen=True):
     """An air-quality index; `mean_24h` is the 24 h mean shown beside the real-time one.
 
     `gas_condition` names the state at which gases are converted between mole fraction and mass
@@ -223,8 +218,7 @@ class Scheme:
         return next(c for c in self.categories if c.up_to is None or index <= c.up_to)
 
 
-@dataclass(frozen=True, slots=True)
-class Series(Scheme):
+class Series(Scheme, frozen=True):
     """Successive tables of one agency, each hour indexed by the one in force then; the rest is that of the newest."""
 
     dated: tuple[Scheme, ...] = ()
@@ -268,8 +262,7 @@ class Series(Scheme):
         return parts
 
 
-@dataclass(frozen=True, slots=True)
-class Daily(Scheme):
+class Daily(Scheme, frozen=True):
     """A scheme or a series applied to local days: one index a day, at its last hour; the rest is that of the scheme."""
 
     hourly: Scheme | None = None

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from calibration import qc
@@ -24,7 +25,7 @@ DOUBTFUL_S: Final = 1800
 def check_channels(rows: Rows) -> Rows:
     """Say of every raw channel which rows can be used; each counts by its own sensor's counters."""
     screened = screen(rows.columns, time_s=rows.time_ms / 1000.0, starts=rows.starts)
-    return _screened(replace(rows, screened=screened))
+    return _screened(msgspec.structs.replace(rows, screened=screened))
 
 
 def void_channels(rows: Rows) -> Rows:
@@ -34,7 +35,7 @@ def void_channels(rows: Rows) -> Rows:
         names = [name for name in screened.names if what in ("", name)]
         if names:
             screened = screened.without(names, inside, Reason.VOIDED)
-    return rows if screened is rows.screened else _screened(replace(rows, screened=screened))
+    return rows if screened is rows.screened else _screened(msgspec.structs.replace(rows, screened=screened))
 
 
 def calibrate(rows: Rows) -> Rows:
@@ -54,7 +55,7 @@ def calibrate(rows: Rows) -> Rows:
                 here = np.repeat(present[name], np.diff([*rows.starts, len(rows)]))
                 found = replace(found, reasons=np.where(here, found.reasons, 0))
         derived[name] = found
-    return replace(rows, derived=derived, present=present)
+    return msgspec.structs.replace(rows, derived=derived, present=present)
 
 
 def _of_family(rows: Rows, family: Family, channel: Callable[[str], Checked]) -> Checked:
@@ -85,7 +86,7 @@ def void_quantities(rows: Rows) -> Rows:
     for what, inside in _voided(rows).items():
         names = [name for name in derived if what in ("", name)]
         derived |= {name: derived[name].without(inside, Reason.VOIDED) for name in names}
-    return replace(rows, derived=derived)
+    return msgspec.structs.replace(rows, derived=derived)
 
 
 def check_times(rows: Rows) -> Rows:
@@ -96,7 +97,7 @@ def check_times(rows: Rows) -> Rows:
         return rows
     derived = {name: _timed(checked, doubtful, shifted) for name, checked in rows.derived.items()}
     usable = {name: mask & ~doubtful for name, mask in rows.usable.items()}
-    return replace(rows, derived=derived, usable=usable)
+    return msgspec.structs.replace(rows, derived=derived, usable=usable)
 
 
 def _timed(checked: Checked, doubtful: Bools, shifted: Bools) -> Checked:
@@ -107,7 +108,9 @@ def _timed(checked: Checked, doubtful: Bools, shifted: Bools) -> Checked:
 def _screened(rows: Rows) -> Rows:
     screened = rows.screened
     usable = dict(zip(screened.names, ~np.isnan(screened.value), strict=True))
-    return replace(rows, usable={name: usable[name] for name in sorted(usable)})  # records list channels in one order
+    return msgspec.structs.replace(
+        rows, usable={name: usable[name] for name in sorted(usable)}
+    )  # records list channels in one order
 
 
 def _voided(rows: Rows) -> dict[str, Bools]:

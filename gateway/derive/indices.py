@@ -1,9 +1,9 @@
 """Indices of a site: real-time means and 24 h means of its hours, their sub-indices, and the index they give."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from calibration.qc import Bools
@@ -19,8 +19,7 @@ LOOKBACK_HOURS: Final = LONGEST_WINDOW_H
 """Hours an index of any scheme is made from, its own included."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
+class _Part(msgspec.Struct, frozen=True, eq=False):
     """The mean that was used, its sub-index (`NO_INDEX`: none) and its completeness [%], [n] each."""
 
     mean: Floats
@@ -66,8 +65,7 @@ def derive_index(
     return [record for _, record in _records(line, scheme, at[(at >= 0) & (at < len(present))])]
 
 
-@dataclass(frozen=True, slots=True)
-class _Applied:
+class _Applied(msgspec.Struct, frozen=True):
     """What is applied to some hours: the name asked for, the scheme, what names its table, the offset of its days."""
 
     name: str
@@ -76,8 +74,7 @@ class _Applied:
     utc_offset_h: int | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Line:
+class _Line(msgspec.Struct, frozen=True, eq=False):
     """Hours of one site, or of several one after the other and far apart; of each place the site and the hour.
 
     Places count hours of a day as `first_hour` does, so that local days begin where they should.

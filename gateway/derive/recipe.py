@@ -1,7 +1,8 @@
 """By what the derived records are made: the correction and the index tables, each with its version."""
 
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from calibration.corrections import UnknownCorrectionError, find
 from calibration.qc import LABEL as QC_LABEL
@@ -11,8 +12,7 @@ from gateway.errors import LichenError
 from gateway.settings import Derive
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+class Recipe(msgspec.Struct, frozen=True):
     """What is configured, found and checked; `label` names all of it, and the rules of quality control."""
 
     correction: str

@@ -1,9 +1,9 @@
 """Readings of many kits in one fixed order, cut into hours: what every step of the chain works on."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 
 from calibration.applied import Applicable, Calibration
@@ -18,8 +18,7 @@ Where = slice | Ints
 """Rows or hours, as an array is indexed by."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
+class Stretch(msgspec.Struct, frozen=True, eq=False):
     """Readings of one kit at one site, and how they are calibrated: at most one calibration a quantity.
 
     `voids` are what an operator has voided of the kit.
@@ -36,8 +35,7 @@ class Stretch:
         return "|".join(one.label for one in self.calibrations)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Family:
+class Family(msgspec.Struct, frozen=True, eq=False):
     """Calibrations of one quantity that are applied together, to some rows [m] and hours [k] of all."""
 
     calibrations: Sequence[Calibration]
@@ -60,8 +58,7 @@ class Family:
         return self.first.joined(self.calibrations, self.hour_counts)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class Rows(msgspec.Struct, frozen=True, eq=False):
     """Readings sorted by (stretch, hour, time, boot, seq), and what the steps so far made of them.
 
     All stretches have the same columns and quantities. `hours` int64 [h] are the hours present of each stretch, rising,
@@ -82,9 +79,9 @@ class Rows:
     seconds: Floats
     families: dict[str, list[Family]]
     screened: Screened = NOTHING
-    usable: dict[str, Bools] = field(default_factory=dict)
-    derived: dict[str, Checked] = field(default_factory=dict)
-    present: dict[str, Bools] = field(default_factory=dict)
+    usable: dict[str, Bools] = msgspec.field(default_factory=dict)
+    derived: dict[str, Checked] = msgspec.field(default_factory=dict)
+    present: dict[str, Bools] = msgspec.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.time_ms)

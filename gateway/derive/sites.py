@@ -2,9 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
+import msgspec
 import numpy as np
 
 from calibration.qc import Bools
@@ -12,8 +12,7 @@ from calibration.quantities import DERIVED
 from gateway.records import Floats, HourRecord
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SiteHours:
+class SiteHours(msgspec.Struct, frozen=True, eq=False):
     """Consecutive hours of one site, from its first hour record to its newest.
 
     `present` bool [n] says where it has an hour record; `concentrations` maps a pollutant to float64 [n], in the

@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -57,14 +56,13 @@ def _unwatched(_pause_s: float) -> None:
     """Tell nobody."""
 
 
-@dataclass(slots=True, eq=False)
-class _Batch:
+class _Batch(msgspec.Struct, eq=False):
     """What was read at once; `cursor` is where it ends, `begun` says that its requests were put into the pipeline."""
 
     found: Changes
     cursor: Cursor
     withdrawn: Sequence[Tombstone]
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally = msgspec.field(default_factory=Tally)
     begun: bool = False
 
 

@@ -12,10 +12,11 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode, urlsplit
+
+import msgspec
 
 from gateway.settings import Influx, read_secret
 
@@ -48,13 +49,12 @@ class _RefusedError(Exception):
         self.expired = self.dropped if "retention policy" in message and "field type" not in message else 0
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(msgspec.Struct):
     """What became of lines: stored, older than the bucket keeps, refused with the server's reason."""
 
     written: int = 0
     expired: int = 0
-    dead: list[tuple[bytes, str]] = field(default_factory=list)
+    dead: list[tuple[bytes, str]] = msgspec.field(default_factory=list)
 
     @property
     def settled(self) -> int:
@@ -68,8 +68,7 @@ class Outcome:
         self.dead += other.dead
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(msgspec.Struct, frozen=True):
     """Lines with a line feed between them, and how many they are."""
 
     text: bytes

@@ -5,10 +5,10 @@ finite is left out.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,8 +20,7 @@ _TAG_TEXT: Final = str.maketrans({"\\": "/", "\n": " ", "\r": " ", "\t": " ", "\
 _TAG_ESCAPES: Final = str.maketrans({",": "\\,", "=": "\\=", " ": "\\ "})
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(msgspec.Struct, frozen=True):
     """One field of many rows.
 
     Integers that are not `whole` are a value times `per_unit`, and `records.NULL` is none. Of floats NaN and infinite
@@ -58,8 +57,7 @@ class Ready(tuple[bytes, ...]):
         return b"\n".join(self[start:stop])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Rows:
+class Rows(msgspec.Struct, frozen=True, eq=False):
     """Lines of rows with the same columns.
 
     `heads` [k] are what lines begin with up to their first column, `head` [n] says which of them a row has; in the last

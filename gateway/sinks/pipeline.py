@@ -8,8 +8,9 @@ import select
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from gateway.sinks.influx_client import Body, InfluxClient, Outcome, UnavailableError
 from gateway.sinks.lines import Piece
@@ -21,16 +22,14 @@ _READY: Final = 2
 """Requests that are made ready before they can be sent: each holds its text."""
 
 
-@dataclass(slots=True)
-class Tally:
+class Tally(msgspec.Struct):
     """What became of the requests that belong together, and how many of them are not answered yet."""
 
-    outcome: Outcome = field(default_factory=Outcome)
+    outcome: Outcome = msgspec.field(default_factory=Outcome)
     waiting: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+class _Request(msgspec.Struct, eq=False):
     lanes: int
     count: int
     parts: Sequence[Piece]

@@ -9,9 +9,9 @@ later, is not sent here: a point that stands at a withdrawn place has a higher r
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from gateway.records import HOUR_MS, Ints
@@ -39,8 +39,7 @@ _HORIZONS: Final = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(msgspec.Struct, frozen=True):
     """Ranges [ms], both ends included, in which all points of a series go; then `lines` are written again."""
 
     measurement: str
@@ -106,8 +105,7 @@ def _ranges(withdrawn: Ints, held: Ints) -> list[tuple[int, int]]:
     return list(zip(withdrawn[first].tolist(), withdrawn[last].tolist(), strict=True))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Held:
+class _Held(msgspec.Struct, frozen=True, eq=False):
     """Points of the series that stand in the store and were sent, with a line each, rising."""
 
     times_ms: Ints

@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
 from typing import Final
+
+import msgspec
 
 from gateway.clock import BootClock
 from gateway.store.seqset import SeqSet
@@ -17,8 +18,7 @@ HEARD_MS: Final = 600_000
 _Key = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Written:
+class _Written(msgspec.Struct, frozen=True):
     """What stands in the store of a boot."""
 
     first_seq: int
@@ -26,8 +26,7 @@ class _Written:
     others: tuple[int | None, ...]
 
 
-@dataclass(slots=True)
-class Boot:
+class Boot(msgspec.Struct):
     """One boot: stored rows, rows of dead letters, both together (settled for receipts), its clock."""
 
     stored: SeqSet
@@ -35,13 +34,13 @@ class Boot:
     settled: SeqSet
     first_seq: int
     heard_ms: int
-    clock: BootClock = field(default_factory=BootClock)
+    clock: BootClock = msgspec.field(default_factory=BootClock)
     moved: int = 0
     """Where set, the anchor has changed: rows of lower revisions that it concerns are to be placed again."""
     written: "_Written | None" = None
     """What of it stands in the store."""
-    grown: set[int] = field(default_factory=set)
-    swallowed: set[int] = field(default_factory=set)
+    grown: set[int] = msgspec.field(default_factory=set)
+    swallowed: set[int] = msgspec.field(default_factory=set)
     """Starts of stored intervals that are longer, and of those that are part of another, and are not written yet."""
     writes_covers: bool = False
     """Whether they are to be written at the next flush: not for rows that came alone, which tell it themselves."""

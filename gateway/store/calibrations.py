@@ -1,11 +1,11 @@
 """Calibrations that an operator gave, as their texts; one is never changed, another has another label."""
 
 import sqlite3
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCalibration:
+class StoredCalibration(msgspec.Struct, frozen=True):
     """A calibration as it was given: TOML, when [ms since 1970] and by whom."""
 
     label: str

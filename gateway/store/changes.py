@@ -2,9 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from gateway.records import AirHour, HealthRecord, HourRecord, IndexRecord
@@ -23,8 +23,7 @@ _COUNTED: Final = ("hour", "site_index", "tombstone", "health")
 _RECORDS = "SELECT record, rev FROM {} WHERE rev > ? AND rev <= ? ORDER BY rev"
 
 
-@dataclass(slots=True)
-class Changes:
+class Changes(msgspec.Struct):
     """All records with a revision above the cursor and up to `high`; a record changed twice appears once.
 
     `withdrawn` comes first where it is applied: what stands at such a key again has a higher revision.
@@ -33,9 +32,9 @@ class Changes:
     high: int
     withdrawn: Sequence[Tombstone] = ()
     raw: Sequence[RawTable] = ()
-    air: list[AirHour] = field(default_factory=list)
-    hours: list[HourRecord] = field(default_factory=list)
-    indices: list[IndexRecord] = field(default_factory=list)
+    air: list[AirHour] = msgspec.field(default_factory=list)
+    hours: list[HourRecord] = msgspec.field(default_factory=list)
+    indices: list[IndexRecord] = msgspec.field(default_factory=list)
     health: Sequence[HealthRecord] = ()
 
     def __len__(self) -> int:

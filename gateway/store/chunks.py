@@ -2,10 +2,10 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 
 from gateway.records import NULL, Ints
@@ -17,8 +17,7 @@ _NULL: Final = {4: -(2**31), 8: NULL}
 _FAST: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """Rows of the same columns as bytes: `width` bytes a value, row after row.
 
     A negative width tells that it is column after column, each value as the step from the one before, compressed: a

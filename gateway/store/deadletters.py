@@ -7,8 +7,9 @@ that a letter costs the same however many there are.
 import hashlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.settings import DeadLetters as Limits
 from gateway.store import counters
@@ -27,8 +28,7 @@ _SIZE: Final = "(length(payload) + length(topic) + length(detail) + 128)"  # the
 _COLUMNS: Final = "id, received_ms, topic, kit, boot, seq_from, seq_to, reason, detail, payload, copies"
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """A message as it was received, and why it is no reading."""
 
     id: int
@@ -49,8 +49,7 @@ class Letter:
         return self.reason == Reason.TOO_LARGE and len(self.payload) >= MAX_MESSAGE_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True, kw_only=True):
     """Which letters are meant: all that every given property fits."""
 
     ids: tuple[int, ...] = ()
@@ -75,8 +74,7 @@ class Choice:
         return " AND ".join(parts), values
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """The letters of one kit with one reason; `first_ms` and `last_ms` are when the first and last came."""
 
     kit: str | None

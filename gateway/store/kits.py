@@ -2,11 +2,11 @@
 
 import difflib
 import sqlite3
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """One start of a kit: how many of its rows are stored, and when it was last heard."""
 
     boot: int

@@ -2,8 +2,9 @@
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.records import HOUR_MS, HOUR_S, NULL
 from gateway.store import chunks
@@ -20,8 +21,7 @@ _STORED_SINCE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class KitNumbers:
+class KitNumbers(msgspec.Struct, frozen=True):
     """What is stored of one kit.
 
     `interval_s` is the length of its newest row. `day_rows` of `day_expected` rows stand in the 24 whole hours before

@@ -8,10 +8,10 @@ comes late can so move one that is stored.
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from operator import lt
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from gateway.bulk import Run
@@ -27,8 +27,7 @@ _REACH_HOURS: Final = 13
 """A row's hour is that of the middle of an interval of at most a day: up to 12 h before its time."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
+class _Candidate(msgspec.Struct, frozen=True):
     """A row that has a time, and where it would stand: `base_ms` before any shift."""
 
     base_ms: int
@@ -39,8 +38,7 @@ class _Candidate:
     received_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
+class _Standing(msgspec.Struct, frozen=True):
     """A row of the log; `shift_ms` is None where it waits for a free millisecond."""
 
     chunk: int

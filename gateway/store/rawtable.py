@@ -1,8 +1,8 @@
 """Raw rows of many kits as tables of wire integers: for a sink, which makes text and needs no floats; no I/O."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from gateway.records import NULL, Ints
@@ -11,8 +11,7 @@ from gateway.store.chunks import Packed
 from gateway.store.readings import Chunk
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class RawTable:
+class RawTable(msgspec.Struct, frozen=True, eq=False):
     """Placed readings of some kits that have the same columns, sorted by (kit, time, boot, seq); n rows.
 
     `kit` [n] counts into `kits`. `values` [n, names] has a wire column a name, as the wire scales it, `records.NULL`

@@ -4,8 +4,9 @@ import json
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from gateway.records import Void
 from gateway.store import voids
@@ -17,16 +18,14 @@ MAIN_QUANTITY: Final = "pm25_ugm3"
 _FOR_EVER: Final = 2**62
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """From `from_hour` on, until the next line: a site or a calibration; None takes the last one back."""
 
     from_hour: int
     value: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """Hours, the last included, in which a kit has one site and one label of a calibration for each quantity."""
 
     first: int
@@ -35,8 +34,7 @@ class Span:
     calibrations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class KitHistory:
+class KitHistory(msgspec.Struct, frozen=True):
     """The lines of one kit by hour, those of calibrations by quantity, and what of it is voided."""
 
     kit: str

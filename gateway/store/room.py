@@ -2,9 +2,10 @@
 
 import os
 import sqlite3
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 VACUUM_PAGES: Final = 500
 """Pages given back in one step: 2 MB, some tens of ms."""
@@ -31,8 +32,7 @@ _SPARE_SHARE: Final = 10
 """Free pages stay in the file up to a tenth of it: they are used again at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(msgspec.Struct, frozen=True):
     """Bytes: of the file, of its log, of pages in the file that are free; free on the file system, and all of that."""
 
     file: int

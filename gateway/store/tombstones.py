@@ -3,9 +3,9 @@
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 
 from gateway.records import Ints
@@ -21,8 +21,7 @@ class Kind(StrEnum):
     INDEX = "index"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Tombstone:
+class Tombstone(msgspec.Struct, frozen=True, eq=False):
     """Points that are withdrawn: of the kit (of an index, the site) `name`, at `times_ms`.
 
     `tag` is the site of calibrated rows and hours, the scheme of an index, empty for raw readings.

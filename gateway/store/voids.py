@@ -3,16 +3,16 @@
 import json
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
+
+import msgspec
 
 from gateway.records import HOUR_MS, Void
 from gateway.store.database import horizon_hour
 
 
-@dataclass(frozen=True, slots=True)
-class VoidLine:
+class VoidLine(msgspec.Struct, frozen=True):
     """A voided span and its story; `undone_ms` is None while it holds. Times [ms since 1970]."""
 
     id: int
@@ -28,8 +28,7 @@ class VoidLine:
     undone_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Touched:
+class Touched(msgspec.Struct, frozen=True):
     """How many hours a change derives again, and how many it would have but are sealed and keep what they have."""
 
     hours: int
