@@ -14,8 +14,8 @@ from prometheus_client.registry import Collector
 from gateway import drift
 from gateway.drift import DriftWatch
 from gateway.metrics import Histogram, Live, Vitals
+from gateway.own_numbers import Numbers, read_numbers
 from gateway.settings import Settings
-from gateway.status import Numbers, read_numbers
 from gateway.store.database import open_reader, snapshot
 
 MOST_KITS: Final = 500

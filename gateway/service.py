@@ -4,12 +4,11 @@ import logging
 import sqlite3
 import threading
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from gateway import status, system_clock
+from gateway import own_numbers, system_clock
 from gateway.attempts import Attempts
 from gateway.broker import Broker, Message
 from gateway.control import ControlServer
@@ -65,8 +64,7 @@ class Stop(Protocol):
         """Wait for it; returns whether it is time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long an attempt of each part may take [s]: far longer than a slow card, a broken network, a big step need."""
 
     store_s: float = 120.0
@@ -83,7 +81,12 @@ class Gateway:
     `sink` is that of the settings, where its process was prepared already.
     """
 
-    def __init__(self, settings: Settings, limits: Limits = Limits(), sink: SinkProcess | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        limits: Limits = Limits(),  # noqa: B008 - immutable
+        sink: SinkProcess | None = None,
+    ) -> None:
         self._settings = settings
         password = settings.broker.password_file
         self._watch = Watch()
@@ -315,11 +318,11 @@ class Gateway:
     def _keep_numbers(self) -> None:
         """Keep the numbers of the measurement `gateway`; by its own clock, however well that is known."""
         now_ms = self._clock.now_ms()
-        found = status.read_numbers(
+        found = own_numbers.read_numbers(
             self._db, self._settings, now_ms, clock_trusted=self._clock.error_s() is not None
         )  # fmt: skip
         with transaction(self._db):
-            health.add(self._db, health.GATEWAY, now_ms, status.flat(found, self.vitals()))
+            health.add(self._db, health.GATEWAY, now_ms, own_numbers.flat(found, self.vitals()))
 
     def _release(self) -> None:
         self._releasing = self._intake.release_waiting() > 0

@@ -14,11 +14,12 @@ from test_commands import lichen
 
 from gateway.commands import status as command
 from gateway.metrics import Vitals
+from gateway.own_numbers import flat
 from gateway.records import HOUR_MS
 from gateway.settings import Influx, Store
 from gateway.simulate.mosquitto import DemoBroker
 from gateway.sinks.cursor import Cursor, SinkFiles, SinkState
-from gateway.status import Status, flat, read_status
+from gateway.status import Status, read_status
 from gateway.status_problems import problems
 from gateway.store import deadletters, numbers
 from gateway.store.database import open_reader, transaction
