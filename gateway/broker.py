@@ -24,7 +24,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from gateway.errors import PartFailedError, TakenOverError
-from gateway.session import Session
+from gateway.session import Packet, Session
 from gateway.settings import Broker as BrokerSettings
 from gateway.watch import Part
 
@@ -75,16 +75,21 @@ class Inbox:
         self._changed = threading.Condition()
         self._wanted = self._wanted_bytes = 1
 
-    def put(self, message: Message, timeout_s: float) -> bool:
-        """Add a message; returns whether there was room for it in time. Alone there is room for any."""
+    def put(self, messages: Sequence[Message], timeout_s: float) -> int:
+        """Add the first of some messages; returns of how many there was room in time. Alone there is room for any."""
+        count = 0
         with self._changed:
-            if not (self._has_room(message) or self._changed.wait_for(lambda: self._has_room(message), timeout_s)):
-                return False
-            self._messages.append(message)
-            self._bytes += len(message.payload)
-            if self._is_enough():  # to wake a thread for each message costs more than to store it
+            if not self._has_room(messages[0]):
+                self._changed.wait_for(lambda: self._has_room(messages[0]), timeout_s)
+            for message in messages:
+                if not self._has_room(message):
+                    break
+                self._messages.append(message)
+                self._bytes += len(message.payload)
+                count += 1
+            if count and self._is_enough():  # to wake a thread for each message costs more than to store it
                 self._changed.notify_all()
-            return True
+        return count
 
     def take(self, wanted: int, most: int, most_bytes: int, timeout_s: float) -> list[Message]:
         """Wait until there are as many messages as are wanted, or so many bytes, and take the oldest that are there.
@@ -164,7 +169,7 @@ class Broker:
         client.username_pw_set(settings.username, password)
         client.reconnect_delay_set(min_delay=1, max_delay=30)
         # Set before connecting: a persistent session delivers right after CONNACK.
-        client.on_packet = self._on_packet
+        client.on_packets = self._on_packets
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
@@ -298,10 +303,15 @@ class Broker:
                            f"{self._settings.username}")  # fmt: skip
         self.receiving = not refused
 
-    def _on_packet(self, topic: str, payload: bytes, mid: int, qos: int, retained: bool) -> None:
-        if topic == self._mark_topic:
-            self._look_at_mark(payload, retained=retained)
-            return
-        received = Message(topic, payload, time.time_ns() // 1_000_000, mid, qos, self.generation)
-        while not self._stopping and not self.inbox.put(received, _FULL_QUEUE_WAIT_S):
-            self._part.beat("waiting for room in the inbox")
+    def _on_packets(self, packets: Sequence[Packet]) -> None:
+        now_ms, generation = time.time_ns() // 1_000_000, self.generation
+        left: list[Message] = []
+        for topic, payload, mid, qos, retained in packets:
+            if topic == self._mark_topic:
+                self._look_at_mark(payload, retained=retained)
+            else:
+                left.append(Message(topic, payload, now_ms, mid, qos, generation))
+        while left and not self._stopping:
+            left = left[self.inbox.put(left, _FULL_QUEUE_WAIT_S) :]
+            if left:
+                self._part.beat("waiting for room in the inbox")

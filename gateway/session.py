@@ -1,4 +1,4 @@
-"""paho's client, quicker at receiving: it reads the socket in large pieces and looks at a message once.
+"""paho's client, quicker at receiving: it reads the socket in large pieces, looks at a message once, hands over many.
 
 paho asks the kernel for each byte of a packet's head, waits in `select` for each packet, and builds an object with
 locks and log texts for each message: 40 µs and more. A backlog of single rows is bound by that. What is replaced here
@@ -8,7 +8,7 @@ broker); connecting, keeping alive, subscribing, publishing and taking up again 
 
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import MQTTErrorCode
@@ -21,18 +21,44 @@ _PACKETS_A_TURN: Final = 200
 _PUBACK: Final = 0x40
 _PUBLISH: Final = 3
 
-OnPacket = Callable[[str, bytes, int, int, bool], None]
-"""Called with topic, payload, packet id (0 at QoS 0), QoS and whether it was retained; from the network thread."""
+
+class Packet(NamedTuple):
+    """A PUBLISH; the packet id is 0 at QoS 0."""
+
+    topic: str
+    payload: bytes
+    mid: int
+    qos: int
+    retained: bool
+
+
+OnPackets = Callable[[list[Packet]], None]
+"""Called with what has come, one packet or more, in order, from the network thread."""
 
 
 def _variable_integer(data: bytes, at: int) -> tuple[int, int] | None:
     """Return the number at a place and where it ends (MQTT 5, section 1.5.5); None where it does not end there."""
-    value = 0
-    for i, byte in enumerate(data[at : at + 4]):
-        value |= (byte & 127) << 7 * i
+    value = shift = 0
+    for byte in data[at : at + 4]:
+        value |= (byte & 127) << shift
+        shift += 7
         if byte < 128:
-            return value, at + i + 1
+            return value, at + shift // 7
     return None
+
+
+def _publish(head: int, data: bytes, at: int, end: int) -> Packet | None:
+    """Return the PUBLISH whose first byte is `head` and whose rest stands from `at` to `end`; None where it is none."""
+    # MQTT 5, section 3.3: topic, packet id unless QoS 0, properties, payload.
+    qos = (head >> 1) & 3
+    topic_end = at + 2 + int.from_bytes(data[at : at + 2], "big")
+    properties = _variable_integer(data, topic_end + 2 if qos else topic_end)
+    if properties is None or (payload := sum(properties)) > end:  # also where a part of it was read beyond its end
+        return None
+    mid = int.from_bytes(data[topic_end : topic_end + 2], "big") if qos else 0
+    # A topic that is no UTF-8 must not end the thread: it is nobody's then.
+    topic = data[at + 2 : topic_end].decode("utf-8", "replace")
+    return Packet(topic, data[payload:end], mid, qos, bool(head & 1))
 
 
 class _Buffered:
@@ -56,29 +82,34 @@ class _Buffered:
         inner = self._inner.pending() if hasattr(self._inner, "pending") else 0
         return len(self._piece) - self._at + int(inner)
 
-    def next_publish(self) -> tuple[int, bytes] | None:
-        """Take the next packet if it is a PUBLISH that is here as a whole: its first byte, and what follows its head.
+    def take_publishes(self, most: int) -> list[Packet]:
+        """Take the packets that stand next, at most so many, as far as each is a PUBLISH that is here as a whole.
 
-        All else, such as a malformed length, is left to paho.
+        All else, such as a malformed one, is left to paho.
         """
         piece, at = self._piece, self._at
-        if at >= len(piece) or piece[at] >> 4 != _PUBLISH or (found := _variable_integer(piece, at + 1)) is None:
-            return None
-        length, body = found
-        if body + length > len(piece):
-            return None
-        self._at = body + length
-        return piece[at], piece[body : self._at]
+        found: list[Packet] = []
+        while len(found) < most and at < len(piece) and piece[at] >> 4 == _PUBLISH:
+            length = _variable_integer(piece, at + 1)
+            if length is None or (end := sum(length)) > len(piece):
+                break
+            packet = _publish(piece[at], piece, length[1], end)
+            if packet is None:
+                break
+            found.append(packet)
+            at = end
+        self._at = at
+        return found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
 
 class Session(mqtt.Client):
-    """A client that hands each message to `on_packet`, acknowledges many at once, and shows that its thread lives."""
+    """A client that hands messages to `on_packets`, acknowledges many at once, and shows that its thread lives."""
 
     part: Part
-    on_packet: OnPacket
+    on_packets: OnPackets
 
     def acknowledge(self, mids: Iterable[int]) -> None:
         """Send PUBACK for messages in this order, as one piece."""
@@ -100,32 +131,28 @@ class Session(mqtt.Client):
         """Handle what has been read, not one packet alone."""
         with self._msgtime_mutex:
             self._last_bytes_received = time.monotonic()  # paho's sign of life
-        for _ in range(_PACKETS_A_TURN):
+        left = _PACKETS_A_TURN
+        while left > 0:
             # A packet that paho has begun to read has emptied the piece: what is in it begins with a packet.
-            if isinstance(self._sock, _Buffered) and (found := self._sock.next_publish()):
-                code = self._take_publish(*found)
+            if isinstance(self._sock, _Buffered) and (packets := self._sock.take_publishes(left)):
+                self.on_packets(packets)
+                left -= len(packets)
             else:
                 code = super().loop_read(max_packets)
-            if code or not isinstance(self._sock, _Buffered) or not self._sock.pending():
-                return code
+                left -= 1
+                if code:
+                    return code
+            if not isinstance(self._sock, _Buffered) or not self._sock.pending():
+                break
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _create_socket(self) -> Any:
         return _Buffered(super()._create_socket())
 
     def _handle_publish(self) -> MQTTErrorCode:
-        return self._take_publish(self._in_packet["command"], bytes(self._in_packet["packet"]))
-
-    def _take_publish(self, head: int, packet: bytes) -> MQTTErrorCode:
-        # MQTT 5, section 3.3: topic, packet id unless QoS 0, properties, payload.
-        qos = (head >> 1) & 3
-        topic_end = 2 + int.from_bytes(packet[:2], "big")
-        at = topic_end + (2 if qos else 0)
-        properties = _variable_integer(packet, at)
-        if properties is None or (payload := sum(properties)) > len(packet):
+        data = bytes(self._in_packet["packet"])
+        packet = _publish(self._in_packet["command"], data, 0, len(data))
+        if packet is None:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        mid = int.from_bytes(packet[topic_end : topic_end + 2], "big") if qos else 0
-        # A topic that is no UTF-8 must not end the thread: it is nobody's then.
-        topic = packet[2:topic_end].decode("utf-8", "replace")
-        self.on_packet(topic, packet[payload:], mid, qos, bool(head & 1))
+        self.on_packets([packet])
         return MQTTErrorCode.MQTT_ERR_SUCCESS

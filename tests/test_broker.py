@@ -10,6 +10,7 @@ from influxd import wait_until
 from live_gateway import Kit, LiveGateway, batch, write_config
 
 from gateway.broker import MAX_UNSENT, QUEUE_BYTES, QUEUE_LENGTH, Broker, Inbox, Message
+from gateway.session import Packet
 from gateway.settings import Broker as Settings
 from gateway.simulate.mosquitto import DemoBroker
 from gateway.watch import Part
@@ -23,7 +24,7 @@ def message(size, mid=1):
 
 def fill(inbox, size):
     count = 0
-    while inbox.put(message(size, count), 0):
+    while inbox.put([message(size, count)], 0):
         count += 1
     return count
 
@@ -41,7 +42,7 @@ def test_taking_from_the_inbox_makes_room_in_order_of_arrival():
     inbox = Inbox(length=10, payload_bytes=100)
     assert fill(inbox, 40) == 2
     assert take(inbox) == [0]
-    assert inbox.put(message(60, 7), 0)
+    assert inbox.put([message(60, 7)], 0)
     assert take(inbox, most=9) == [1, 7]
     assert take(inbox, timeout_s=0.01) == []
     assert inbox.empty()
@@ -50,7 +51,7 @@ def test_taking_from_the_inbox_makes_room_in_order_of_arrival():
 def test_what_is_taken_at_once_is_bounded_by_number_and_by_bytes():
     inbox = Inbox()
     for mid in range(6):
-        inbox.put(message(40, mid), 0)
+        inbox.put([message(40, mid)], 0)
     assert take(inbox, most=2) == [0, 1]
     assert take(inbox, most=9, most_bytes=41) == [2, 3], "the one that reaches the bound is the last"
     assert take(inbox, wanted=9, most=9, timeout_s=0.01) == [4, 5], "fewer than wanted when the time is over"
@@ -64,7 +65,7 @@ def test_who_waits_for_messages_goes_on_when_there_are_enough(wanted, most_bytes
     waiting.start()
     for mid in range(3):
         assert waiting.is_alive()
-        inbox.put(message(30, mid), 0)
+        inbox.put([message(30, mid)], 0)
     waiting.join(10)
     assert found == [0, 1, 2]
 
@@ -80,20 +81,43 @@ def test_wanting_more_than_the_inbox_holds_blocks_nobody():
 
 def test_a_message_larger_than_the_inbox_passes_alone():
     inbox = Inbox(length=10, payload_bytes=100)
-    assert inbox.put(message(1000), 0)
-    assert not inbox.put(message(1), 0)
+    assert inbox.put([message(1000)], 0)
+    assert not inbox.put([message(1)], 0)
     take(inbox)
-    assert inbox.put(message(1), 0)
+    assert inbox.put([message(1)], 0)
 
 
 def test_who_waits_for_room_goes_on_as_soon_as_there_is_some():
     inbox = Inbox(length=1)
-    inbox.put(message(1, 1), 0)
-    waiting = threading.Thread(target=inbox.put, args=(message(1, 2), 20))
+    inbox.put([message(1, 1)], 0)
+    waiting = threading.Thread(target=inbox.put, args=([message(1, 2)], 20))
     waiting.start()
     assert take(inbox, timeout_s=1) == [1]
     assert take(inbox, timeout_s=10) == [2]
     waiting.join()
+
+
+def test_of_messages_that_came_together_those_go_in_that_have_room():
+    inbox = Inbox(length=10, payload_bytes=100)
+    assert inbox.put([message(40, mid) for mid in range(5)], 0) == 2
+    assert take(inbox, most=9) == [0, 1]
+    assert inbox.put([message(1, mid) for mid in range(12)], 0) == 10
+
+
+def test_messages_that_come_together_faster_than_they_are_stored_wait_and_none_is_lost():
+    broker = Broker(Settings(), None, Part("broker", 60))
+    broker.inbox = Inbox(length=3)
+    packets = [Packet("lichen/v1/k/obs", b"x", mid, 1, retained=False) for mid in range(1, 11)]
+    reading = threading.Thread(target=broker._on_packets, args=(packets,), daemon=True)
+    reading.start()
+    found = []
+    while len(found) < len(packets):
+        assert len(broker.inbox) <= 3
+        some = take(broker.inbox, most=2, timeout_s=10)
+        assert some, found
+        found += some
+    reading.join(10)
+    assert found == list(range(1, 11))
 
 
 class FakeBroker:

@@ -63,7 +63,7 @@ def rows(gateway):
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), ZeroDivisionError("in this test")])
 def test_a_failing_derivation_ends_nothing_and_is_told_once(gateway, monkeypatch, caplog, error):
     monkeypatch.setattr(gateway._deriver, "step", fail_with(error))
-    gateway._broker.inbox.put(batch([1], bench=Maker()), 0)
+    gateway._broker.inbox.put([batch([1], bench=Maker())], 0)
     with caplog.at_level(logging.ERROR):
         turns = [gateway._turn() for _ in range(3)]
     assert turns == [False] * 3, "each failing turn makes the loop pause"
@@ -80,7 +80,7 @@ def test_the_sink_is_woken_by_what_is_stored_and_derived_and_by_nothing_else(gat
         assert gateway._turn()
     maker = Maker()
     for count in (1, 2):
-        gateway._broker.inbox.put(batch([count], bench=maker), 0)
+        gateway._broker.inbox.put([batch([count], bench=maker)], 0)
         assert gateway._turn()
         wait_until(lambda: gateway._turn() and not derived.count_dirty(gateway._db), "deriving")
         assert gateway._turn()
@@ -112,7 +112,7 @@ def test_a_mistake_beside_storing_does_not_stop_storing(gateway, monkeypatch, pa
     monkeypatch.setattr(gateway, part, fail_with(RuntimeError("in this test")))
     gateway._releasing = True
     for seq in range(3):
-        gateway._broker.inbox.put(batch([seq], bench=Maker()), 0)
+        gateway._broker.inbox.put([batch([seq], bench=Maker())], 0)
         gateway._turn()
     assert rows(gateway) == 3
 
@@ -126,7 +126,7 @@ def test_what_cannot_be_committed_is_tried_again_and_acknowledged_once(gateway, 
         real(messages)
 
     monkeypatch.setattr(gateway._intake, "store", store)
-    gateway._broker.inbox.put(batch([1], bench=Maker()), 0)
+    gateway._broker.inbox.put([batch([1], bench=Maker())], 0)
     assert not gateway._turn()
     status = gateway._attempts.status
     assert status == "the store cannot be written (database or disk is full); nothing is acknowledged"
@@ -148,7 +148,7 @@ def test_a_mistake_in_the_middle_of_a_commit_loses_nothing_when_it_is_tried_agai
             raise failures.pop()
 
     monkeypatch.setattr(gateway._intake._raw, "flush", failing_flush)
-    gateway._broker.inbox.put(batch([1, 2, 3], bench=Maker()), 0)
+    gateway._broker.inbox.put([batch([1, 2, 3], bench=Maker())], 0)
     gateway._turn()
     gateway._turn()
     assert gateway.acknowledged == [1]
@@ -158,5 +158,5 @@ def test_a_mistake_in_the_middle_of_a_commit_loses_nothing_when_it_is_tried_agai
 
 def test_one_commit_is_bounded_in_memory(gateway):
     for mid in range(20):
-        gateway._broker.inbox.put(Message("lichen/v1/k/obs", bytes(1 << 20), NOW_MS, mid, 1, 1), 0)
+        gateway._broker.inbox.put([Message("lichen/v1/k/obs", bytes(1 << 20), NOW_MS, mid, 1, 1)], 0)
     assert sum(len(m.payload) for m in gateway._gather()) == COMMIT_BYTES

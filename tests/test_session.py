@@ -41,7 +41,7 @@ def connected():
     session = Session(CallbackAPIVersion.VERSION2, "c", protocol=mqtt.MQTTv5, manual_ack=True)
     session.part = Part("broker", 60)
     session.got = []
-    session.on_packet = lambda *packet: session.got.append(packet)
+    session.on_packets = session.got.extend
     session.connect_async("127.0.0.1", listener.getsockname()[1])
     session.loop_start()
     server, _ = listener.accept()
