@@ -46,6 +46,13 @@ class Run(NamedTuple):
     hour_from: int
     hour_to: int
 
+    def continues(self, before: "Run") -> bool:
+        """Tell whether it begins where another ends, as if both had come in one message."""
+        return (
+            self.seq_from == before.seq_to + 1 and self.boot == before.boot and self.layout is before.layout
+            and self.interval_s == before.interval_s and self.time_from_s > before.time_to_s
+        )  # fmt: skip
+
     def hours(self) -> Iterator[tuple[int, Ints, int, int]]:
         """Yield for each UTC hour its number, the rows in it, and the times of the first and the last of them [s]."""
         if self.hour_from == self.hour_to:
@@ -56,6 +63,15 @@ class Run(NamedTuple):
         cuts = [0, *(np.flatnonzero(hours[1:] != hours[:-1]) + 1).tolist(), len(hours)]
         for start, end in pairwise(cuts):
             yield int(hours[start]), self.values[start:end], int(times_s[start]), int(times_s[end - 1])
+
+
+def joined(runs: Sequence[Run]) -> Run:
+    """Return the run that several are of which each continues the one before."""
+    first, last = runs[0], runs[-1]
+    return first._replace(
+        first=max(run.first for run in runs), values=np.concatenate([run.values for run in runs]), seq_to=last.seq_to,
+        time_to_s=last.time_to_s, hour_to=last.hour_to,
+    )  # fmt: skip
 
 
 class _Head(msgspec.Struct, frozen=True):

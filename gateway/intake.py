@@ -4,7 +4,7 @@ import logging
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -12,13 +12,13 @@ import msgspec
 from calibration.quantities import WIRE_COLUMNS
 from gateway import wire
 from gateway.broker import Message
-from gateway.bulk import Run, read_runs
+from gateway.bulk import Run, joined, read_runs
 from gateway.settings import DeadLetters as Limits
 from gateway.settings import Store
 from gateway.store import counters, deadletters, fresh, health, kits
 from gateway.store.database import read_meta, transaction, write_meta
 from gateway.store.deadletters import Letter
-from gateway.store.raw import RawWriter
+from gateway.store.raw import Added, RawWriter
 from gateway.system_clock import now_ms
 from gateway.wire import Reason, Rows, WireError
 
@@ -38,6 +38,7 @@ _KNOWN_COLUMNS: Final = ",".join(sorted(WIRE_COLUMNS))
 Publish = Callable[[str, bytes, int], None]
 Doomed = dict[int, str]
 """Messages that met a mistake of this program, by `id`, and which."""
+_Sequel = list[tuple[Message, Run | None]]
 _T = TypeVar("_T")
 
 
@@ -114,12 +115,44 @@ class Intake:
             self.announce_time()
 
     def _store_all(self, messages: Sequence[Message], doomed: Doomed) -> None:
-        runs = read_runs([m.payload if m.topic.endswith(_OF_ROWS) else None for m in messages])
+        readable = (m.topic.endswith(_OF_ROWS) and id(m) not in doomed for m in messages)
+        runs = read_runs([m.payload if is_run else None for m, is_run in zip(messages, readable, strict=True)])
+        for some in self._sequels(messages, runs):
+            if self._store_together(some):
+                continue
+            for message, run in some:
+                kit, kind = self._address(message)
+                error = self._attempt(kit, kind, message, doomed.get(id(message)), run=run)
+                if error:
+                    self._bury(kit, message, error)
+
+    def _sequels(self, messages: Sequence[Message], runs: Sequence[Run | None]) -> Iterable[_Sequel]:
+        """Return the messages with the runs that they are, those together of which each continues the kit's last."""
+        found: list[_Sequel] = []
+        newest: dict[str | None, _Sequel] = {}
         for message, run in zip(messages, runs, strict=True):
-            kit, kind = self._address(message)
-            error = self._attempt(kit, kind, message, doomed.get(id(message)), run=run)
-            if error:
-                self._bury(kit, message, error)
+            kit, _ = self._address(message)
+            before = newest.get(kit)
+            if run and before and (last := before[-1][1]) and run.continues(last):
+                before.append((message, run))
+            else:
+                newest[kit] = [(message, run)]
+                found.append(newest[kit])
+        return found
+
+    def _store_together(self, some: _Sequel) -> bool:
+        """Store messages of a kit as if they were one; returns whether that is done, else nothing is."""
+        message, (kit, _) = some[0][0], self._address(some[0][0])
+        runs = [run for _, run in some if run]
+        if len(runs) < 2 or kit is None or not self._raw.knows(kit):
+            return False
+        run = joined(runs)
+        added = self._raw.add_run(kit, run, message.received_ms, self._error_s, live=False)
+        if added is None:
+            return False
+        self._raw.heard(kit, some[-1][0].received_ms)
+        self._note_added(kit, message, run.boot, added, batches=len(runs))
+        return True
 
     def _store_alone(self, message: Message) -> None:
         """Store one message; where that fails for a mistake of this program it becomes a dead letter."""
@@ -310,13 +343,16 @@ class Intake:
         else:
             batch = wire.decode_batch(message.payload)
             boot, added = batch.boot, self._raw.add(kit, batch, message.received_ms, self._error_s, live=live)
-        self._owed.setdefault(kit, set()).add(boot)
-        if not added.is_counted:
-            self._count(kit, message, batches=1, rows=added.new, duplicates=added.duplicates)
-        self._count(kit, message, late_rows=added.late)
+        self._note_added(kit, message, boot, added, batches=1)
         if added.conflicts:
             seqs = ", ".join(str(s) for s in added.conflicts[:10])
             raise WireError(Reason.CONFLICT, f"other content is stored under seq {seqs}")
+
+    def _note_added(self, kit: str, message: Message, boot: int, added: Added, *, batches: int) -> None:
+        self._owed.setdefault(kit, set()).add(boot)
+        if not added.is_counted:
+            self._count(kit, message, batches=batches, rows=added.new, duplicates=added.duplicates)
+        self._count(kit, message, late_rows=added.late)
 
     def _store_status(self, kit: str, message: Message, *, again: bool) -> None:
         status = wire.decode_status(message.payload)

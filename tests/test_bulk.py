@@ -10,9 +10,10 @@ from test_intake import Bench
 from wire import golden
 
 from gateway import intake, wire
-from gateway.bulk import read_runs
+from gateway.bulk import joined, read_runs
 from gateway.records import NULL
 from gateway.store import chunks, counters, readings
+from gateway.store.raw import RawWriter
 
 T0_S = 1_795_217_400
 COLUMNS = ["seq", "up", "t", "q", "dt", "pm_n", "pm25_cf1", "temp"]
@@ -36,6 +37,7 @@ def check(run, text):
     assert {row[at.dt] for row in batch.rows} == {run.interval_s}
     times_s = [row[at.t] for row in batch.rows]
     assert times_s == sorted(set(times_s))
+    assert [run.time_from_s, run.time_to_s] == [times_s[0], times_s[-1]]
     hours = {t: (t * 1000 - run.interval_s * 500) // 3_600_000 for t in times_s}
     found = [(hour, t) for hour, table, _, _ in run.hours() for t in table[:, at.t].tolist()]
     assert found == [(hours[t], t) for t in times_s]
@@ -130,9 +132,29 @@ def messages(draw):
     return f"lichen/v1/{kit}/{draw(st.sampled_from(['obs', 'backlog']))}", text
 
 
-@given(st.lists(messages(), max_size=12), st.booleans(), st.randoms(use_true_random=False))
+@st.composite
+def sequels(draw):
+    """Each message of a kit mostly continues its last, as in a backlog."""
+    found, at = [], {}
+    for kit in draw(st.lists(st.sampled_from(["kit-a", "kit-b"]), min_size=3, max_size=14)):
+        boot, seq, late_s = at.get(kit, (3, 0, 0))
+        change = draw(st.sampled_from(["", "", "", "", "", "boot", "gap", "again", "later", "earlier", "interval"]))
+        boot += change == "boot"
+        seq += {"gap": 2, "again": -min(seq, 1)}.get(change, 0)
+        late_s += {"later": 4000, "earlier": -60}.get(change, 0)
+        seqs = range(seq, seq + draw(st.sampled_from([1, 4, 70])))
+        text = payload(
+            seqs, boot=boot, first=draw(st.sampled_from([0, seq])), t0_s=T0_S + late_s,
+            dt=1800 if change == "interval" else 60,
+        )  # fmt: skip
+        found.append((f"lichen/v1/{kit}/{draw(st.sampled_from(['backlog', 'backlog', 'obs']))}", text))
+        at[kit] = boot, seqs[-1] + 1, late_s
+    return found
+
+
+@given(st.lists(messages(), max_size=12) | sequels(), st.booleans(), st.randoms(use_true_random=False))
 def test_a_store_is_the_same_whether_messages_are_read_together_or_one_by_one(tmp_path_factory, some, trusted, chance):
-    sizes = [chance.randrange(1, 6) for _ in some]
+    sizes = [chance.randrange(1, 8) for _ in some]
     found = []
     for reader in (read_runs, lambda payloads: [None] * len(payloads)):
         with pytest.MonkeyPatch.context() as patch:
@@ -147,6 +169,36 @@ def test_a_store_is_the_same_whether_messages_are_read_together_or_one_by_one(tm
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize(
+    ("seqs", "change"),
+    [
+        (range(5, 9), {}), (range(6, 9), {}), (range(4, 9), {}), (range(5, 9), {"boot": 8}), (range(5, 9), {"dt": 61}),
+        (range(5, 9), {"t0_s": T0_S - 60}), (range(5, 9), {"columns": [*COLUMNS[:-1], "rh"]}),
+    ],
+)  # fmt: skip
+def test_only_the_next_rows_of_the_same_boot_and_kind_continue_a_message(seqs, change):
+    before, run = read_runs([payload(range(5)), payload(seqs, **change)])
+    assert run.continues(before) == (seqs == range(5, 9) and not change)
+
+
+def test_messages_that_continue_each_other_say_together_what_one_would_say():
+    parts = [payload(range(5, 8), first=0), payload(range(8, 80), first=4), payload(range(80, 82), first=1)]
+    check(joined(read_runs(parts)), payload(range(5, 82), first=4))
+
+
+def test_messages_that_continue_each_other_are_placed_as_one(tmp_path, monkeypatch):
+    bench, placed = Bench(tmp_path), []
+    bench.send(bench.message("lichen/v1/kit-a/obs", payload(range(1)), (T0_S + 90_000) * 1000))
+    real = RawWriter.add_run
+    monkeypatch.setattr(RawWriter, "add_run", lambda *a: placed.append(len(a[2].values)) or real(*a))
+    seqs = [range(a, a + 20) for a in (1, 21, 41, 62)]
+    some = [bench.message("lichen/v1/kit-a/backlog", payload(s), (T0_S + 90_000) * 1000) for s in seqs]
+    bench.send(*some)
+    assert placed == [60, 20]
+    assert counters.totals(bench.db) == {"batches": 5, "rows": 81}
+    assert bench.acknowledged[-4:] == [message.mid for message in some]
+
+
 def everything(db):
     rows = sorted(
         (r.kit, int(r.time_ms[i]), int(r.boot[i]), int(r.seq[i]), int(r.time_source[i]), int(r.time_error_s[i]),
@@ -156,8 +208,13 @@ def everything(db):
     waiting = sorted((w.kit, w.boot, w.seq.tolist()) for w in readings.waiting(db))
     tables = {
         name: db.execute(f"SELECT * FROM {name} ORDER BY 1, 2, 3").fetchall()  # noqa: S608
-        for name in ("boot", "cover", "settled", "dirty", "loose", "dead_letter")
+        for name in ("cover", "settled", "dirty", "loose", "dead_letter")
     }
+    # `moved` is a revision: how many chunks were made before.
+    tables["boot"] = db.execute(
+        "SELECT kit, boot, first_seq, heard_ms, moved > 0, offset_s, offset_seq, live_from_ms, live_to_ms, "
+        "live_offset_ms FROM boot ORDER BY 1, 2"
+    ).fetchall()
     return rows, waiting, tables, counters.totals(db)
 
 
