@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gateway import log, settings
+from gateway.loading import loading
 from gateway.settings import Settings
 from gateway.signals import StopSignals
 from gateway.sinks.process import SinkProcess
@@ -31,7 +32,8 @@ def make(loaded: Settings) -> "Gateway":
         if sink := SinkProcess.of(loaded):
             sink.prepare()
             where_it_cannot_begin.callback(sink.stop)
-        from gateway.service import Gateway
+        with loading():
+            from gateway.service import Gateway
 
         gateway = Gateway(loaded, sink=sink)
         where_it_cannot_begin.pop_all()

@@ -112,6 +112,16 @@ def test_a_command_that_does_not_exist_is_answered_with_those_that_do():
     assert "status" in refused.stderr
 
 
+def test_garbage_is_looked_for_again_when_all_is_loaded():
+    counted = "import gc; from gateway.loading import loading; print(gc.get_freeze_count())\n"
+    failing = "try:\n with loading():\n  print(gc.isenabled()); 1 / 0\nexcept ZeroDivisionError: pass\n"
+    told = "print(gc.isenabled(), gc.get_freeze_count() > 1000)"
+    found = subprocess.run(
+        [sys.executable, "-c", counted + failing + told], check=True, capture_output=True, text=True, cwd=REPO
+    ).stdout  # fmt: skip
+    assert found.split() == ["0", "False", "True", "True"]
+
+
 def test_numpy_has_no_threads_of_its_own():
     found = after("run", "-c", "absent.toml", then="import os, numpy; print(len(os.listdir('/proc/self/task')))")
     assert found.split()[-1] == "1"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from gateway import log as logs
 from gateway import settings as configuration
 from gateway.errors import LichenError
+from gateway.loading import loading
 from gateway.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -201,7 +202,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     # Nothing here is linear algebra: its threads would cost more than all else at the start (OpenBLAS reads this).
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from gateway.sinks.influx import InfluxSink  # which imports numpy
+    with loading():
+        from gateway.sinks.influx import InfluxSink  # which imports numpy
 
     parent = _Parent()
     stop, news, failed = threading.Event(), threading.Event(), threading.Event()
