@@ -164,6 +164,7 @@ def test_a_store_is_the_same_whether_messages_are_read_together_or_one_by_one(tm
             for size in sizes:
                 bench.send(*left[:size])
                 left = left[size:]
+            bench.intake.gather()
             found.append((everything(bench.db), bench.receipts(), bench.acknowledged))
             bench.db.close()
     assert found[0] == found[1]
@@ -190,7 +191,7 @@ def test_messages_that_continue_each_other_are_placed_as_one(tmp_path, monkeypat
     bench, placed = Bench(tmp_path), []
     bench.send(bench.message("lichen/v1/kit-a/obs", payload(range(1)), (T0_S + 90_000) * 1000))
     real = RawWriter.add_run
-    monkeypatch.setattr(RawWriter, "add_run", lambda *a: placed.append(len(a[2].values)) or real(*a))
+    monkeypatch.setattr(RawWriter, "add_run", lambda *a, **kw: placed.append(len(a[2].values)) or real(*a, **kw))
     seqs = [range(a, a + 20) for a in (1, 21, 41, 62)]
     some = [bench.message("lichen/v1/kit-a/backlog", payload(s), (T0_S + 90_000) * 1000) for s in seqs]
     bench.send(*some)
