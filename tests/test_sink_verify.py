@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from main_job import LICHEN
 from sink_store import GAS, T0_S, Store
@@ -221,6 +221,7 @@ def test_a_server_that_is_away_is_told(tmp_path):
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 90)), max_size=30, unique_by=lambda pair: pair[0]),
     st.integers(0, 3000 * 3_600_000),
 )
+@example([(2999, 41)], 3000 * 3_600_000 - 1)
 def test_spans_cover_all_time_once(weights, from_ms):
     found = list(spans(sorted(weights), from_ms, most=40))
     assert found[0][0] == from_ms

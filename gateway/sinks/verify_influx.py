@@ -183,7 +183,7 @@ def spans(weights: Sequence[tuple[int, int]], from_ms: int, most: int = _POINTS_
             yield start, begin
             start, points = begin, 0
         points += count
-        parts = -(-points // most)
+        parts = min(-(-points // most), end - start)  # a ms is no shorter
         if parts > 1:  # one hour alone has more
             edges = np.linspace(start, end, parts + 1).astype(int).tolist()
             yield from pairwise(edges)
