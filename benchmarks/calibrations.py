@@ -8,7 +8,6 @@ import gc
 import statistics
 import tempfile
 import time
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,8 +25,6 @@ REPEATS = 9
 GOAL_NS = 50.0
 LIVE_GOAL_US = 20.0
 LIVE_KITS = 1000
-LIVE_EVERY = 5
-"""Each fifth minute of the hour is measured."""
 LIVE_RUNS = 3
 """One run differs from the next by a third: the median counts."""
 
@@ -69,7 +66,7 @@ def live_us(found: Record):
     """What records add to deriving the rows of many kits as they arrive, an hour through [µs a reading].
 
     CPU with a record less CPU without, where the configured correction is: where all kits have one record in common,
-    and where each has its own. Of the steps of deriving the middle half counts, by what was added.
+    and where each has its own. Of the rounds of deriving those count that most readings were gathered for.
     """
     fitted = Fitted(found, found.of_unit().name)
     with tempfile.TemporaryDirectory() as folder:
@@ -83,26 +80,15 @@ def live_us(found: Record):
         ]
         gc.collect()
         gc.freeze()  # what other fleets hold is nothing that a gateway's collections look at
-        steps = list(paced.run(fleets, every=LIVE_EVERY))
+        rounds = [one for one in paced.run(fleets, LIVE_KITS) if one[0] >= LIVE_KITS]  # the first are small
         gc.unfreeze()
-    plain = statistics.median(1e6 * took_s[0] / count for _, count, took_s in steps)
-    together = statistics.mean(_gathered(steps))
-    print(f"live: {LIVE_KITS} kits, a row a minute, {together:.0f} gathered, {plain:.0f} µs a reading in all")
-    return [middle_mean([1e6 * (took_s[which] - took_s[0]) / count for _, count, took_s in steps]) for which in (1, 2)]
-
-
-def _gathered(steps):
-    """How many hours of kits each round derived."""
-    found = Counter()
-    for number, count, _ in steps:
-        found[number] += count
-    return found.values()
-
-
-def middle_mean(values):
-    """Mean of the middle half."""
-    ordered = sorted(values)
-    return statistics.mean(ordered[len(ordered) // 4 : -(len(ordered) // 4)])
+        for fleet in fleets:
+            fleet.close()
+    gathered = sum(count for count, _ in rounds)
+    us = [1e6 * sum(took_s[at] for _, took_s in rounds) / gathered for at in range(len(fleets))]
+    print(f"live: {LIVE_KITS} kits, a row a minute, {len(rounds)} rounds of {gathered / len(rounds):.0f} readings, "
+          f"{us[0]:.0f} µs a reading in all")  # fmt: skip
+    return us[1] - us[0], us[2] - us[0]
 
 
 def main():

@@ -60,9 +60,9 @@ def _fill(folder, kits, minutes, start_s, live_minutes):
         if first % _SAY_EVERY_MINUTES == 0:
             print(f"  {first * kits / 1e6:.1f} of {minutes * kits / 1e6:.1f} million rows", flush=True)
     for minute in range(minutes - live_minutes, minutes):
-        _commit_live(db, writer, kits, minute, start_s)
+        commit_live(db, writer, range(kits), kits, minute, start_s)
         if minute % _DERIVE_EVERY_MINUTES == 0 or minute == minutes - 1:
-            _gather(db, writer)
+            gather(db, writer)
             _derive(deriver)
     _derive(deriver)
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -82,12 +82,12 @@ def _commit(db, writer, kits, first, count, start_s):
         writer.flush()
 
 
-def _commit_live(db, writer, kits, minute, start_s):
-    """Store a row of each kit as intake stores them."""
-    sent = [payloads.rows(kit, minute, 1, start_s + offset_s(kit, kits)) for kit in range(kits)]
-    messages = [payloads.wire(kit, rows) for kit, rows in enumerate(sent)]
+def commit_live(db, writer, some, kits, minute, start_s):
+    """Store a row of some of the kits as intake stores live ones."""
+    sent = [payloads.rows(kit, minute, 1, start_s + offset_s(kit, kits)) for kit in some]
+    messages = [payloads.wire(kit, rows) for kit, rows in zip(some, sent, strict=True)]
     with transaction(db):
-        for kit, (rows, message, run) in enumerate(zip(sent, messages, read_runs(messages), strict=True)):
+        for kit, rows, message, run in zip(some, sent, messages, read_runs(messages), strict=True):
             name, received_ms = payloads.kit_name(kit), rows[-1][2] * 1000 + 200
             writer.heard(name, received_ms)
             if writer.add_run(name, run, received_ms, 0, live=True) is None:
@@ -95,7 +95,8 @@ def _commit_live(db, writer, kits, minute, start_s):
         writer.flush()
 
 
-def _gather(db, writer):
+def gather(db, writer):
+    """Make live rows derivable, as the gateway does before each round."""
     with transaction(db):
         writer.gather()
         writer.flush()
