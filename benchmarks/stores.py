@@ -12,7 +12,9 @@ from gateway.derive.dirty import Deriver
 from gateway.derive.recipe import Recipe
 from gateway.settings import Derive
 from gateway.store.database import open_writer, transaction
+from gateway.store.merge import merge_quiet
 from gateway.store.raw import RawWriter
+from gateway.store.room import give_back
 from gateway.wire import Batch, decode_batch
 
 HOUR_S = 3600
@@ -65,6 +67,13 @@ def _fill(folder, kits, minutes, start_s, live_minutes):
             gather(db, writer)
             _derive(deriver)
     _derive(deriver)
+    # Joined as it would have been, hour by hour.
+    with transaction(db):
+        while writer.release_waiting(1000 * (start_s + minutes * STEP_S), 0):
+            pass
+        writer.flush()
+    while merge_quiet(db, 1000 * (start_s + minutes * STEP_S)).hours or give_back(db, all_of_it=False):
+        pass
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
 
