@@ -117,7 +117,7 @@ def _record(ratios, results):
     how = "make bench" + disturbed(max(r.others_cores for r in results))
     for key, (name, goal) in GOALS.items():
         if key in ratios:
-            record(name, round(ratios[key][0], 2), unit="x Telegraf 1.37", goal=f">= {goal}", how=how)
+            record(name, round(ratios[key][0], 3), unit="x Telegraf 1.37", goal=f">= {goal}", how=how)
     if ours := [r.cpu_us for r in results if (r.shape, r.who) == (20, RAW)]:
         record("gw.cpu_us_per_reading_20", round(median(ours), 1), unit="µs", goal=f"<= {CPU_GOAL_US}", how=how)
 
