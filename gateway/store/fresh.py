@@ -81,7 +81,7 @@ def gather(db: sqlite3.Connection) -> list[Gathered]:
     for same, group in groupby(found, key=lambda row: row[:_SAME_COUNT]):
         widths, rows, seqs, times_ms, received_ms, revisions = zip(*(row[_SAME_COUNT:] for row in group), strict=True)
         kit, hour, boot, columns, *_ = same
-        tables = [chunks.unpack(Packed(*one), _width(*one)) for one in zip(widths, rows, strict=True)]
+        tables = [chunks.unpack(Packed(*one), _column_count(*one)) for one in zip(widths, rows, strict=True)]
         facts = min(seqs), max(seqs), len(seqs), min(times_ms), max(times_ms), max(received_ms), max(revisions)
         _add(db, same, tables, seq_at[columns], facts)
         gathered.append(Gathered(kit, hour, boot, seqs, max(received_ms)))
@@ -90,7 +90,8 @@ def gather(db: sqlite3.Connection) -> list[Gathered]:
     return gathered
 
 
-def _width(width: int, rows: bytes) -> int:
+def _column_count(width: int, rows: bytes) -> int:
+    """Of one row."""
     return len(rows) // width
 
 

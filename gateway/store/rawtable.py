@@ -59,17 +59,16 @@ def tables(found: Iterable[tuple[str, Chunk]]) -> list[RawTable]:
 def _table(names: Sequence[str], by_kit: Mapping[str, Sequence[Chunk]]) -> RawTable:
     facts = []
     parts: list[Ints] = []
-    by_width: dict[int, list[bytes]] = {}
-    facts_by_width: dict[int, list[tuple[int, ...]]] = {}
+    by_width: dict[int, list[tuple[bytes, tuple[int, ...]]]] = {}
     for number, same in enumerate(by_kit.values()):
         for rev, boot, _, width, rows, _, error_s, offset_s, shift_ms in same:
             packed = chunks.plain(Packed(width, rows), len(names))
-            by_width.setdefault(packed.width, []).append(packed.rows)
             offset, count = NULL if offset_s is None else offset_s, len(packed.rows) // (packed.width * len(names))
-            facts_by_width.setdefault(packed.width, []).append((count, number, boot, rev, error_s, offset, shift_ms))
+            fact = count, number, boot, rev, error_s, offset, shift_ms
+            by_width.setdefault(packed.width, []).append((packed.rows, fact))
     for width, some in by_width.items():
-        parts.append(chunks.unpack(Packed(width, b"".join(some)), len(names)))
-        facts += facts_by_width[width]
+        parts.append(chunks.unpack(Packed(width, b"".join([rows for rows, _ in some])), len(names)))
+        facts += [fact for _, fact in some]
     values = parts[0] if len(parts) == 1 else np.concatenate(parts)
     counts, *of_chunk = np.array(facts, np.int64).T
     kits, boots, revs, errors_s, offsets_s, shifts_ms = (np.repeat(fact, counts) for fact in of_chunk)
