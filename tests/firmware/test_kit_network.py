@@ -5,7 +5,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 
 import pytest
 from firmware_bench import BASE, FIRMWARE, HERE, Gateway, wait_for
@@ -181,22 +180,24 @@ def test_a_broker_that_stops_reading_is_left(bench, broker):
     whole(bench.ledger())
 
 
-def test_two_hours_of_patience_set_a_batch_aside_and_diag_counts_it(bench, broker):
-    """One boot's rows never get a receipt; the next boot's do, and go on."""
+def test_patience_sets_one_batch_after_the_other_aside_and_diag_counts_them(bench, broker):
+    """The first boot's 120 rows never get a receipt: 100 go aside, then 20; the next boot's do, and go on."""
     recording(bench, 48)
     bench.finish(bench.start(bench.config(end=T0 + 7200, offline=True), T0))
     picky = Gateway(broker.port, receipts=False, tick_s=0.05)
+
+    def all_aside():
+        for kit, boot in list(picky.first):
+            if boot != old:
+                picky.receipt(kit, boot)
+        return picky.diags and picky.diags[-1]["set_aside"] == 120
+
     try:
         old = next(iter(bench.ledger()))[1]
         process = bench.start(bench.config(end=None, port=broker.port), T0 + 7200, speed=400)
-        end = time.monotonic() + 40
-        while not (picky.diags and picky.diags[-1]["set_aside"] == 100) and time.monotonic() < end:
-            for kit, boot in list(picky.first):
-                if boot != old:
-                    picky.receipt(kit, boot)
-            time.sleep(0.05)
-        assert picky.diags[-1]["set_aside"] == 100
+        wait_for(all_aside, 40, "both batches are set aside")
         process.kill()
-        assert picky.first["k1", old] == 101
+        assert {diag["set_aside"] for diag in picky.diags} <= {0, 100, 120}
+        assert picky.first["k1", old] == 101  # the second batch was sent past the first
     finally:
         picky.close()
