@@ -62,3 +62,14 @@ def test_null_stays_null():
     rows = chunks.pack(chunks.table_of([[1, 60, 100, 2, 60, 12, 0, None, 5, 6, 7]]))
     (table,) = rawtable.tables([("a", (1, 1, ",".join(PM), rows.width, rows.rows, 0, 2, None, 0))])
     assert table.columns["pm25_cf1"].tolist() == [NULL]
+
+
+tables = st.lists(st.lists(st.tuples(*[st.none() | st.integers(-(2**35), 2**35)] * 2), min_size=1), min_size=1)
+
+
+@given(tables, st.data())
+def test_tables_that_are_packed_together_are_the_same_as_each_by_itself(some, data):
+    tables = [chunks.table_of(rows) for rows in some]
+    cuts = [data.draw(st.integers(0, len(table))) for table in tables]
+    parts = [[table[:cut], table[cut:]] for table, cut in zip(tables, cuts, strict=True)]
+    assert chunks.pack_each(parts) == [chunks.pack(table) for table in tables]

@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +12,9 @@ from gateway.records import NULL, Ints
 
 Row = Sequence[int | None]
 
-_DTYPE: Final[dict[int, np.dtype[Any]]] = {4: np.dtype("<i4"), 8: np.dtype("<i8")}
-_NULL: Final = {4: -(2**31), 8: NULL}
+_NARROW: Final = 4
+_DTYPE: Final[dict[int, np.dtype[Any]]] = {_NARROW: np.dtype("<i4"), 8: np.dtype("<i8")}
+_NULL: Final = {_NARROW: -(2**31), 8: NULL}
 _FAST: Final = 1
 
 
@@ -39,11 +40,22 @@ def table_of(rows: Sequence[Row]) -> Ints:
 def pack(table: Ints) -> Packed:
     """Pack int64 [rows, columns] in 4 bytes a value where all fit, else in 8."""
     if _fits(table):
-        return Packed(4, table.astype(_DTYPE[4]).tobytes())
+        return Packed(_NARROW, table.astype(_DTYPE[_NARROW]).tobytes())
     null = table == NULL
     if null.all() or _fits(table[~null]):
-        return Packed(4, np.where(null, _NULL[4], table).astype(_DTYPE[4]).tobytes())
+        return Packed(_NARROW, np.where(null, _NULL[_NARROW], table).astype(_DTYPE[_NARROW]).tobytes())
     return Packed(8, table.astype(_DTYPE[8]).tobytes())
+
+
+def pack_each(tables: Sequence[Sequence[Ints]]) -> list[Packed]:
+    """Pack several tables of the same columns, each in parts: at once, where one width holds them all."""
+    whole = np.concatenate([part for parts in tables for part in parts])
+    packed = pack(whole)
+    if packed.width != _NARROW:
+        return [pack(np.concatenate(parts)) for parts in tables]
+    size = _NARROW * whole.shape[1]
+    ends = [size * rows for rows in accumulate(sum(map(len, parts)) for parts in tables)]
+    return [Packed(_NARROW, packed.rows[start:end]) for start, end in pairwise([0, *ends])]
 
 
 def join(tables: Sequence[Ints], seq_at: int) -> Packed:
@@ -65,13 +77,13 @@ def plain(packed: Packed, column_count: int) -> Packed:
 
 def _fits(values: Ints) -> bool:
     """Tell whether 4 bytes hold every value, none of them being their null."""
-    return bool(values.min() > _NULL[4] and values.max() < -_NULL[4])
+    return bool(values.min() > _NULL[_NARROW] and values.max() < -_NULL[_NARROW])
 
 
 def unpack(packed: Packed, column_count: int) -> Ints:
     """Return int64 [rows, columns]; null is `NULL`."""
     packed = plain(packed, column_count)
     values: Ints = np.frombuffer(packed.rows, dtype=_DTYPE[packed.width]).astype(np.int64)
-    if packed.width == 4:
-        values[values == _NULL[4]] = NULL
+    if packed.width == _NARROW:
+        values[values == _NULL[_NARROW]] = NULL
     return values.reshape(-1, column_count)

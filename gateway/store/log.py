@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from gateway.clock import Receipt, Wait
 from gateway.records import NULL, Ints, TimeSource
 from gateway.store import chunks, database, fresh, tombstones
@@ -45,9 +43,15 @@ class _Pending:
     received_ms: int
     time_from_ms: int | None
     time_to_ms: int | None
+    seq_from: int
+    seq_to: int
     tables: list[Ints] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     """Those that came one by one; the others are tables already."""
+
+    def all_tables(self) -> list[Ints]:
+        """Return all rows as tables."""
+        return [*self.tables, chunks.table_of(self.rows)] if self.rows else self.tables
 
 
 class _Single(NamedTuple):
@@ -121,15 +125,17 @@ class ChunkLog:
 
     def append(self, key: ChunkKey, row: Row, time_ms: int | None, received_ms: int) -> None:
         """Add a row, at `time_ms` with its shift."""
-        self._pend(key, time_ms, time_ms, received_ms).rows.append(row)
+        seq = _integer(row[key.layout.seq])
+        self._pend(key, seq, seq, time_ms, time_ms, received_ms).rows.append(row)
         if self._withdrawn and key.hour is not None:
-            name = (key.kit, key.boot, _integer(row[key.layout.seq]))
+            name = (key.kit, key.boot, seq)
             if self._withdrawn.get(name) == time_ms:
                 del self._withdrawn[name]
 
     def extend(self, key: ChunkKey, table: Ints, time_from_ms: int, time_to_ms: int, received_ms: int) -> None:
-        """Add rows [rows, columns] of which none was taken out before, at times from `time_from_ms` to `time_to_ms`."""
-        self._pend(key, time_from_ms, time_to_ms, received_ms).tables.append(table)
+        """Add rows [rows, columns] of which none was taken out before, rising by seq and by time, between two times."""
+        first, last = table.item(0, key.layout.seq), table.item(-1, key.layout.seq)
+        self._pend(key, first, last, time_from_ms, time_to_ms, received_ms).tables.append(table)
 
     def add_single(self, key: ChunkKey, table: Ints, time_ms: int, received_ms: int) -> None:
         """Add a row [1, columns] that came alone, has the kit's own time, and stands after all others of the kit."""
@@ -137,13 +143,18 @@ class ChunkLog:
         self._fresh_from_ms.setdefault(key.kit, time_ms)
         self.fresh_count += 1
 
-    def _pend(self, key: ChunkKey, time_from_ms: int | None, time_to_ms: int | None, received_ms: int) -> _Pending:
+    def _pend(
+        self, key: ChunkKey, seq_from: int, seq_to: int, time_from_ms: int | None, time_to_ms: int | None,
+        received_ms: int,
+    ) -> _Pending:  # fmt: skip
         if (pending := self._pending.get(key)) is None:
-            pending = self._pending[key] = _Pending(received_ms, time_from_ms, time_to_ms)
+            pending = self._pending[key] = _Pending(received_ms, time_from_ms, time_to_ms, seq_from, seq_to)
             self._kits.add(key.kit)
-        elif pending.time_from_ms is not None and pending.time_to_ms is not None:
+            return pending
+        if pending.time_from_ms is not None and pending.time_to_ms is not None:
             pending.time_from_ms = min(pending.time_from_ms, _integer(time_from_ms))
             pending.time_to_ms = max(pending.time_to_ms, _integer(time_to_ms))
+        pending.seq_from, pending.seq_to = min(pending.seq_from, seq_from), max(pending.seq_to, seq_to)
         pending.received_ms = max(pending.received_ms, received_ms)
         return pending
 
@@ -205,7 +216,7 @@ class ChunkLog:
             "INSERT INTO chunk (rev, kit, boot, hour, seq_from, seq_to, row_count, time_from_ms, time_to_ms, "
             "time_source, time_error_s, offset_s, received_ms, clock_error_s, shift_ms, waits, columns, width, "
             "rows) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(rev, *self._values(key, pending)) for rev, (key, pending) in enumerate(self._pending.items(), revision)],
+            [(rev, *values) for rev, values in enumerate(self._chunks(), revision)],
         )
         self._mark({(k.kit, k.hour): p.received_ms for k, p in self._pending.items() if k.hour is not None})
         self._pending.clear()
@@ -234,15 +245,19 @@ class ChunkLog:
             tombstones.leave(self._db, tombstones.Kind.RAW, name, "", times_ms)
         self._withdrawn.clear()
 
-    def _values(self, key: ChunkKey, pending: _Pending) -> tuple[object, ...]:
-        tables = [*pending.tables, chunks.table_of(pending.rows)] if pending.rows else pending.tables
-        table = tables[0] if len(tables) == 1 else np.concatenate(tables)
-        packed, seqs = chunks.pack(table), table[:, key.layout.seq]
-        return (
-            key.kit, key.boot, key.hour, int(seqs.min()), int(seqs.max()), len(seqs), pending.time_from_ms,
-            pending.time_to_ms, key.source, key.error_s, key.offset_s, pending.received_ms, key.clock_error_s,
-            key.shift_ms, key.waits, self._column_set(key.layout.names), packed.width, packed.rows,
-        )  # fmt: skip
+    def _chunks(self) -> Iterator[tuple[object, ...]]:
+        """Yield what is written of each chunk; those of the same columns are packed together."""
+        alike: dict[Layout, list[tuple[ChunkKey, _Pending]]] = defaultdict(list)
+        for key, pending in self._pending.items():
+            alike[key.layout].append((key, pending))
+        for layout, some in alike.items():
+            columns, tables = self._column_set(layout.names), [pending.all_tables() for _, pending in some]
+            for (key, pending), parts, packed in zip(some, tables, chunks.pack_each(tables), strict=True):
+                yield (
+                    key.kit, key.boot, key.hour, pending.seq_from, pending.seq_to, sum(map(len, parts)),
+                    pending.time_from_ms, pending.time_to_ms, key.source, key.error_s, key.offset_s,
+                    pending.received_ms, key.clock_error_s, key.shift_ms, key.waits, columns, packed.width, packed.rows,
+                )  # fmt: skip
 
     def _fresh_row(self, rev: int, one: _Single) -> FreshRow:
         key, packed = one.key, chunks.pack(one.table)

@@ -167,17 +167,24 @@ class RawWriter:
     def add_run(
         self, name: str, run: Run, received_ms: int, clock_error_s: int | None, *, live: bool
     ) -> Added | None:  # fmt: skip
-        """Store a run of which all is new and tells nothing new of its boot's clock; None, with nothing done, else."""
+        """Store a run of which all is new, where it begins its boot or tells nothing new of its clock; None else.
+
+        Then nothing is stored of it.
+        """
         self._begin()
         kit = self.kit_id(name, received_ms)
         boot = self._boots.get(kit, run.boot, received_ms, first_seq=run.first)
-        known_from = boot.clock.offset_seq
-        if known_from is None or run.seq_from <= known_from or boot.stored.overlaps(run.seq_from, run.seq_to):
+        known_from, is_single = boot.clock.offset_seq, live and len(run.values) == 1
+        tells = not boot.stored and not is_single
+        if not tells and (known_from is None or run.seq_from <= known_from):
             return None
-        is_single = live and len(run.values) == 1
+        if boot.stored.overlaps(run.seq_from, run.seq_to):
+            return None
         late = self._placer.place_run(kit, run, Receipt(received_ms, clock_error_s), is_single=is_single)
         if late is None:
             return None
+        if tells:
+            boot.clock.learn_row(run.seq_from, int(run.values[0, run.layout.up]), run.time_from_s)
         boot.cover(run.seq_from, run.seq_to, is_single=is_single)
         boot.hear(run.first, received_ms)
         if is_single:
@@ -264,7 +271,7 @@ class RawWriter:
                 break  # the others stand higher
         if live and bound_ms is not None and clock.offset_s is None:
             clock.learn_receipt(_integer(rows[-1][at.up]), receipt.received_ms)
-        if clock.anchor() != before:
+        if clock.anchor() != before and boot.stored:
             self._log.flush()
             boot.moved = last_revision(self._db) + 1
 

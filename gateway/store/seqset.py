@@ -21,6 +21,9 @@ class SeqSet:
         for low, high in intervals:
             self.add(low, high)
 
+    def __bool__(self) -> bool:
+        return bool(self._starts)
+
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(zip(self._starts, self._ends, strict=True))
 
