@@ -152,7 +152,7 @@ class Influx(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     bucket: Annotated[str, _doc("bucket")]
     token_file: Annotated[str, _doc("file that holds a token with write access; relative to this file")]
     timeout_s: Annotated[float, Meta(gt=0, description="longest time for one write [s]")] = 30.0
-    batch_lines: Annotated[int, Meta(ge=1, le=50_000, description="lines a request, about")] = 5000
+    batch_lines: Annotated[int, Meta(ge=1, le=50_000, description="lines a request, about")] = 10_000
     lag_days: Annotated[
         float, Meta(gt=0, le=100_000, description="unsent readings older than this mark InfluxDB as *behind* [d]")
     ] = 7.0

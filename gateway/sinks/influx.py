@@ -40,7 +40,7 @@ _FIRST_DELAY_S: Final = 1.0
 _LONGEST_DELAY_S: Final = 60.0
 _LONGEST_WISH_S: Final = 3600.0
 """A server's Retry-After is honoured up to here; a longer one is taken for a mistake."""
-_REQUESTS_A_BATCH: Final = 5
+_REQUESTS_A_BATCH: Final = 4
 """Rows are read for so many requests at once: columns of a kit cost the less a row the more rows they have."""
 _MOST_RECORDS: Final = 25_000
 _BATCHES: Final = 2
