@@ -18,7 +18,7 @@ _STOP_S = 20
 
 _TELEGRAF = """\
 [agent]
-  metric_batch_size = 5000
+  metric_batch_size = {lines}
   metric_buffer_limit = 100000
   flush_interval = "1s"
   omit_hostname = true
@@ -119,13 +119,14 @@ def telegraf_binary():
     raise SystemExit("no telegraf here; get it with: sh tools/get_telegraf.sh")
 
 
-def telegraf(folder, broker, influxd, shape, parser="json"):
+def telegraf(folder, broker, influxd, plan):
     config = folder / "telegraf.conf"
     # Messages times rows stays below the buffer, else it overflows and readings are missing.
     config.write_text(
         _TELEGRAF.format(
-            broker_port=broker.port, base=BASE, session=TELEGRAF_SESSION, parser=_PARSERS[parser], url=influxd.url,
-            undelivered=min(10_000, 50_000 // shape), token=TOKEN, org=ORG, bucket=BUCKET,
+            broker_port=broker.port, base=BASE, session=TELEGRAF_SESSION, parser=_PARSERS[plan.parser], url=influxd.url,
+            lines=plan.telegraf_lines, undelivered=min(10_000, 50_000 // plan.shape), token=TOKEN, org=ORG,
+            bucket=BUCKET,
         )
     )  # fmt: skip
     return Consumer([telegraf_binary(), "--config", str(config), "--quiet"], folder / "telegraf.log")

@@ -1,7 +1,7 @@
 """Lichen beside Telegraf: the same backlog of readings through real brokers into real InfluxDBs, in one run.
 
 Each trial has a fresh mosquitto, InfluxDB and store. The backlog is queued in a persistent session before the consumer
-starts; the time runs from the start of its process until a count in InfluxDB finds every reading. The order turns from
+starts; the time runs from the start of its process until InfluxDB has written every reading. The order turns from
 round to round. `raw` stores and sends readings, as Telegraf does; `all` derives and sends air, hour and index too.
 """
 
@@ -31,6 +31,7 @@ def arguments(argv=None):
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--patience", type=float, default=0, help="longest wait for a quiet machine before a trial [s]")
     parser.add_argument("--parser", default="json", choices=("json", "json_v2"), help="Telegraf's")
+    parser.add_argument("--telegraf-lines", type=int, default=5000, help="lines a write of Telegraf")
     parser.add_argument("--no-profile", action="store_true", help="leave out the runs that tell where the time goes")
     parser.add_argument("--only-profile", action="store_true", help="nothing but these")
     parser.add_argument("--folder", type=Path, default=REPO / "build" / "bench" / "side_by_side")
@@ -69,7 +70,8 @@ def _plan(options, shape):
     readings = options.rows // (2 if shape == 1 else 1)
     readings -= readings % (options.kits * shape)
     end_s = int(time.time()) // 3600 * 3600
-    return trial.Plan(shape, readings, options.kits, end_s - readings // options.kits * 60, options.parser)
+    return trial.Plan(shape, readings, options.kits, end_s - readings // options.kits * 60, options.parser,
+                      options.telegraf_lines)  # fmt: skip
 
 
 def _ratios(results):

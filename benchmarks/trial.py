@@ -10,12 +10,15 @@ from dataclasses import asdict, dataclass
 import consumers
 import payloads
 from broker import BenchBroker, feed
-from machine import Others, cpu_s, wait_until
+from machine import Others, cpu_s
 from project import Influxd
 
 _POLL_S = 0.1
+_LAST_POLL_S = 0.02
+_LAST_SHARE = 0.1
+"""Of the points: once no more are missing it is looked more often, so that a tenth of a second is not rounded up."""
 _COUNTED = (("raw", "pm25_cf1"), ("air", "qc"), ("hour", "qc"), ("index", "table"))
-_POINTS = re.compile(rb"^storage_writer_req_points_sum\S* ([0-9.e+]+)$", re.MULTILINE)
+_POINTS = re.compile(rb"^storage_writer_ok_points_sum\S* ([0-9.e+]+)$", re.MULTILINE)
 
 
 @dataclass
@@ -59,6 +62,7 @@ class Plan:
     kits: int
     start_s: int
     parser: str = "json"
+    telegraf_lines: int = 5000
 
     def messages(self, payload):
         return payloads.messages(self.shape, self.readings, self.kits, self.start_s, payload)
@@ -82,9 +86,7 @@ def run(who, plan, folder, influxd_binary, *, profile=None, timeout_s=300):
         with _start(who, plan, folder, broker, server, profile) as consumer:
             others.ours.append(consumer.cpu_s)
             done = _Derived(folder / "store") if who == "lichen all" else None
-            wait_until(lambda: _all_there(server, plan.readings, consumer, done), f"all readings of {who}", timeout_s,
-                       _POLL_S)  # fmt: skip
-            seconds = time.monotonic() - consumer.started_s
+            seconds = _all_there_s(server, plan.readings, consumer, done, timeout_s) - consumer.started_s
             us = 1e6 / plan.readings
             result = Result(
                 who, plan.shape, plan.readings, seconds, consumer.cpu_s() * us, consumer.peak_mb(),
@@ -97,19 +99,26 @@ def run(who, plan, folder, influxd_binary, *, profile=None, timeout_s=300):
 
 def _start(who, plan, folder, broker, server, profile):
     if who == "telegraf":
-        return consumers.telegraf(folder, broker, server, plan.shape, plan.parser)
+        return consumers.telegraf(folder, broker, server, plan)
     config = consumers.lichen_config(folder, broker.port, server)
     return consumers.lichen(folder, config, derive=who == "lichen all", profile=profile)
 
 
-def _all_there(server, readings, consumer, done):
-    """Tell whether InfluxDB has them; its own count of points written is asked first, since that costs it little."""
-    consumer.check()
-    expected = done.expected(readings) if done else (readings,)
-    found = _POINTS.search(server.request("GET", "/metrics"))
-    if expected is None or (found and float(found[1]) < sum(expected)):
-        return False
-    return tuple(server.count(*field) for field in _COUNTED[: len(expected)]) == expected
+def _all_there_s(server, readings, consumer, done, timeout_s):
+    """Wait until InfluxDB has all, and return when that was.
+
+    Its own count of points that are written is asked, which costs it little, and believed once a query has found them.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while time.monotonic() < deadline_s:
+        consumer.check()
+        expected = done.expected(readings) if done else (readings,)
+        found = _POINTS.search(server.request("GET", "/metrics"))
+        now_s, share = time.monotonic(), float(found[1]) / sum(expected) if found and expected else 0.0
+        if share >= 1 and tuple(server.count(*field) for field in _COUNTED[: len(expected)]) == expected:
+            return now_s
+        time.sleep(_LAST_POLL_S if share >= 1 - _LAST_SHARE else _POLL_S)
+    raise TimeoutError(f"InfluxDB does not have all readings within {timeout_s} s")
 
 
 class _Derived:
