@@ -151,8 +151,9 @@ class Broker:
         self._failed = ""
         self._taken_over_s: deque[float] = deque(maxlen=_MOST_TAKE_OVERS)
         # mosquitto 2.0 closes a session that is taken over without saying why, as a broken network does. So each
-        # gateway leaves its mark at the broker, and looks at each connection whose is there.
-        self._mark = secrets.token_hex(8)
+        # gateway leaves its mark at the broker, and looks at each connection whose is there. Marks sort by the time of
+        # the start: both know which of them is to give up.
+        self._mark = f"{time.time_ns():016x}{secrets.token_hex(4)}"
         self._foreign_mark = b""
         self._marked = self._was_told = False
         session = hashlib.sha256(settings.client_id.encode()).hexdigest()[:16]
@@ -280,15 +281,22 @@ class Broker:
             if self._was_told:
                 return
             self._note_take_over()
-            if self._failed:  # as if we had not come again: the other must not give up too
-                self._client.publish(self._mark_topic, payload, 0, retain=True)
+            if self._failed:
                 self._client.disconnect()
 
     def _note_take_over(self) -> None:
-        """Give up after a few: two gateways on one session take it from each other for ever, and both lose time."""
+        """Give up after a few: two gateways on one session take it from each other for ever, and both lose time.
+
+        The one that was started later does, so that never both do; one that leaves no mark will not.
+        """
         now_s = time.monotonic()
         self._taken_over_s.append(now_s)
-        if len(self._taken_over_s) == _MOST_TAKE_OVERS and now_s - self._taken_over_s[0] <= _TAKE_OVERS_WITHIN_S:
+        if len(self._taken_over_s) < _MOST_TAKE_OVERS or now_s - self._taken_over_s[0] > _TAKE_OVERS_WITHIN_S:
+            return
+        if self._foreign_mark > self._mark.encode():
+            log.warning("a gateway that was started later uses the session %s too, and should stop soon",
+                        self._settings.client_id)  # fmt: skip
+        else:
             self._failed = (
                 f"another gateway uses the session {self._settings.client_id} at the broker {self._where} too: it was "
                 f"taken over {_MOST_TAKE_OVERS} times; give each gateway its own [broker] client_id, or stop the other"

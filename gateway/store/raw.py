@@ -167,9 +167,9 @@ class RawWriter:
     def add_run(
         self, name: str, run: Run, received_ms: int, clock_error_s: int | None, *, live: bool
     ) -> Added | None:  # fmt: skip
-        """Store a run of which all is new, where it begins its boot or tells nothing new of its clock; None else.
+        """Store a run of which all is new, and which begins its boot or tells nothing new of its clock.
 
-        Then nothing is stored of it.
+        None, with nothing stored, where it is any other.
         """
         self._begin()
         kit = self.kit_id(name, received_ms)
