@@ -49,7 +49,7 @@ soak-gateway:
 soak-kit:
 	LICHEN_REQUIRE=all $(BIN)/python -m pytest -m soak -s tests/firmware
 
-# Speed of indices beside other libraries, speed beside Telegraf, cost of a year of running: about 25 minutes, and 3 more the first time.
+# Speed of indices beside other libraries, speed beside Telegraf, cost of a year of running: some 40 minutes.
 # Writes docs/performance.md.
 bench: .venv/bench
 	$(BIN)/python benchmarks/indices.py --record

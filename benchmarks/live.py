@@ -27,7 +27,7 @@ def arguments(argv=None):
     parser.add_argument("--parts", default=",".join(PARTS), help="which of them")
     parser.add_argument("--kits", type=int, default=1000, help="of the part live")
     parser.add_argument("--minutes", type=float, default=5, help="of the part live")
-    parser.add_argument("--warm-minutes", type=float, default=4, help="of sending before it is measured")
+    parser.add_argument("--warm-minutes", type=float, default=7, help="of sending before it is measured")
     parser.add_argument("--few-minutes", type=float, default=3, help="of the part few")
     parser.add_argument("--hours", type=int, default=24, help="that the store of live and few holds before")
     parser.add_argument("--days", type=int, default=365, help="that the store of start holds")
