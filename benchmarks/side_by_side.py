@@ -115,20 +115,19 @@ def _profile(options, name, shape, influxd):
 
 
 def _record(ratios, results, telegraf_lines):
-    if any(r.soak for r in results):
-        print("nothing recorded: the soak was running")
+    if not results or any(r.soak for r in results):
+        print("nothing recorded: nothing was compared, or the soak was running")
         return
+    lines = "" if telegraf_lines == RECIPE_LINES else str(telegraf_lines)
+    option, suffix = (f" --telegraf-lines {lines}", f"_{lines}_lines") if lines else ("", "")
     rounds = sum(r.who == TELEGRAF for r in results) // len({r.shape for r in results})
-    noise = f", {rounds} rounds{disturbed(max(r.others_cores for r in results))}"
-    if telegraf_lines == RECIPE_LINES:
-        how, suffix = f"make bench{noise}", ""
-    else:
-        how, suffix = f"benchmarks/side_by_side.py --telegraf-lines {telegraf_lines}{noise}", f"_{telegraf_lines}_lines"
+    noise = disturbed(max(r.others_cores for r in results))
+    how = f"benchmarks/side_by_side.py{option}, {rounds} rounds{noise}"
     for key, (name, goal) in GOALS.items():
         if key in ratios:
-            text = "stated" if suffix else f">= {goal}"
+            text = "stated" if lines else f">= {goal}"
             record(name + suffix, round(ratios[key][0], 3), unit="x Telegraf 1.37", goal=text, how=how)
-    if (ours := [r.cpu_us for r in results if (r.shape, r.who) == (20, RAW)]) and not suffix:
+    if (ours := [r.cpu_us for r in results if (r.shape, r.who) == (20, RAW)]) and not lines:
         record("gw.cpu_us_per_reading_20", round(median(ours), 1), unit="µs", goal=f"<= {CPU_GOAL_US}", how=how)
 
 
