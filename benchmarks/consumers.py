@@ -1,4 +1,4 @@
-"""The two programs that are measured: `lichen run` (by the driver) and Telegraf in its fastest configuration."""
+"""The two programs that are measured: `lichen run` (by the driver) and Telegraf."""
 
 import json
 import os
